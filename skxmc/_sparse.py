@@ -1,0 +1,30 @@
+"""Canonical CSR: the one form in which sparse data travels through the package."""
+
+import numpy as np
+import scipy.sparse as sp
+
+
+def as_csr(X, dtype=np.float32) -> sp.csr_array:
+    """Convert dense or sparse data to a `csr_array` with sorted indices and no duplicates.
+
+    The input is never changed; data that is canonical already is not copied. Index arrays become
+    int32 where they fit, so that Numba compiles each kernel once.
+    """
+    out = sp.csr_array(X, dtype=dtype)
+    if not out.has_canonical_format:
+        out = out.copy() if sp.issparse(X) and np.shares_memory(out.data, X.data) else out
+        out.sum_duplicates()
+    limit = np.iinfo(np.int32).max
+    if out.indices.dtype != np.int32 and max(out.nnz, *out.shape) <= limit:
+        indices, indptr = out.indices.astype(np.int32), out.indptr.astype(np.int32)
+        out = sp.csr_array((out.data, indices, indptr), shape=out.shape)
+    return out
+
+
+def normalize_rows(X: sp.csr_array) -> sp.csr_array:
+    """Scale each row to unit Euclidean length; empty rows stay empty."""
+    squares = np.asarray(X.multiply(X).sum(axis=1), dtype=np.float64).ravel()
+    scale = np.divide(1.0, np.sqrt(squares), out=np.zeros_like(squares), where=squares > 0)
+    lengths = np.diff(X.indptr)
+    data = (X.data * np.repeat(scale, lengths)).astype(X.dtype)
+    return sp.csr_array((data, X.indices, X.indptr), shape=X.shape)

@@ -1,0 +1,50 @@
+"""Rules for parameters: every message says what was got, what is allowed and who asked."""
+
+import numbers
+from collections.abc import Iterable
+
+
+def check_number(owner, name, value, *, minimum=None, maximum=None, above=None, below=None):
+    """Raise unless `value` is a finite real number inside the bounds."""
+    rule = _describe("a number", minimum, maximum, above, below)
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{_who(owner)}: {name} must be {rule}, got {value!r}.")
+    _check_bounds(owner, name, value, rule, minimum, maximum, above, below)
+
+
+def check_int(owner, name, value, *, minimum=None, maximum=None):
+    """Raise unless `value` is an integer inside the bounds."""
+    rule = _describe("an int", minimum, maximum, None, None)
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{_who(owner)}: {name} must be {rule}, got {value!r}.")
+    _check_bounds(owner, name, value, rule, minimum, maximum, None, None)
+
+
+def check_option(owner, name, value, options: Iterable):
+    """Raise unless `value` is one of `options`."""
+    options = list(options)
+    if not any(type(value) is type(o) and value == o for o in options):
+        listed = ", ".join(repr(o) for o in options)
+        raise ValueError(f"{_who(owner)}: {name} must be one of {listed}, got {value!r}.")
+
+
+def _who(owner) -> str:
+    return owner if isinstance(owner, str) else type(owner).__name__
+
+
+def _describe(kind, minimum, maximum, above, below) -> str:
+    signs = ((">=", minimum), (">", above), ("<=", maximum), ("<", below))
+    bounds = [f"{sign} {bound}" for sign, bound in signs if bound is not None]
+    return " and ".join([f"{kind} {bounds[0]}", *bounds[1:]]) if bounds else kind
+
+
+def _check_bounds(owner, name, value, rule, minimum, maximum, above, below):
+    inside = (
+        (minimum is None or value >= minimum)
+        and (maximum is None or value <= maximum)
+        and (above is None or value > above)
+        and (below is None or value < below)
+        and abs(value) != float("inf")
+    )
+    if not inside or value != value:
+        raise ValueError(f"{_who(owner)}: {name} must be {rule}, got {value!r}.")
