@@ -1,0 +1,39 @@
+"""Metrics for extreme multi-label classification, on sparse truth and top-k predictions.
+
+Numpy and scipy only: importing this package loads neither torch nor numba.
+"""
+
+from skxmc.metrics._evaluate import evaluate_topk
+from skxmc.metrics._label_wise import (
+    coverage_at_k,
+    macro_f1_at_k,
+    macro_precision_at_k,
+    macro_recall_at_k,
+)
+from skxmc.metrics._propensity import (
+    PROPENSITY_CONSTANTS,
+    propensities,
+    propensities_from_counts,
+    propensity_constants,
+)
+from skxmc.metrics._propensity_scored import psndcg_at_k, psp_at_k
+from skxmc.metrics._ranking import map_at_k, mrr_at_k, ndcg_at_k, precision_at_k, recall_at_k
+
+__all__ = [
+    "PROPENSITY_CONSTANTS",
+    "coverage_at_k",
+    "evaluate_topk",
+    "macro_f1_at_k",
+    "macro_precision_at_k",
+    "macro_recall_at_k",
+    "map_at_k",
+    "mrr_at_k",
+    "ndcg_at_k",
+    "precision_at_k",
+    "propensities",
+    "propensities_from_counts",
+    "propensity_constants",
+    "psndcg_at_k",
+    "psp_at_k",
+    "recall_at_k",
+]
