@@ -13,7 +13,7 @@ MAX_DATA_BYTES = 4 * 2**20
 
 
 def check_contents(wheel: Path) -> None:
-    """The wheel holds the type marker, the data and the licence, and nothing from outside."""
+    """Check that the wheel holds type marker, data and licence, and nothing else."""
     with zipfile.ZipFile(wheel) as archive:
         sizes = {info.filename: info.file_size for info in archive.infolist()}
     strangers = [name for name in sizes if not name.startswith(("skxmc/", "skxmc-"))]
@@ -28,7 +28,7 @@ def check_contents(wheel: Path) -> None:
 
 
 def check_imports() -> None:
-    """The installed copy is imported, and the light modules stay light."""
+    """Check that the installed copy is imported, and that light modules stay light."""
     import skxmc
     import skxmc.datasets
     import skxmc.metrics
@@ -39,7 +39,7 @@ def check_imports() -> None:
 
 
 def check_use() -> None:
-    """The bundled data loads; a small model trains and predicts."""
+    """Load the bundled data; train a small model and predict."""
     from skxmc import EliasClassifier
     from skxmc.datasets import load_debian_packages, make_xmc_classification
 
