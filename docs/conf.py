@@ -56,7 +56,7 @@ def skip_foreign_members(app, what, name, obj, skip, options):
     return None if own else True
 
 
-# --- gallery -------------------------------------------------------------------------------------------
+# --- gallery
 
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
@@ -73,7 +73,7 @@ sphinx_gallery_conf = {
     "matplotlib_animations": False,
 }
 
-# --- pages ---------------------------------------------------------------------------------------------
+# --- pages
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"skxmc {release}"
