@@ -17,6 +17,7 @@ _TOPIC_SHARE = 0.3
 _SIGNATURE_SIZE = 5
 _TOPIC_SIZE = 10
 _MAX_ROUNDS = 20
+_MAX_FEATURES = np.iinfo(np.int32).max
 
 
 class _Labels(NamedTuple):
@@ -104,7 +105,7 @@ def make_xmc_classification(
     1
     """
     check_int(_OWNER, "n_samples", n_samples, minimum=1)
-    check_int(_OWNER, "n_features", n_features, minimum=1)
+    check_int(_OWNER, "n_features", n_features, minimum=1, maximum=_MAX_FEATURES)
     check_int(_OWNER, "n_labels", n_labels, minimum=1)
     check_number(_OWNER, "n_labels_per_row", n_labels_per_row, minimum=1, maximum=n_labels)
     check_number(_OWNER, "n_features_per_row", n_features_per_row, minimum=1)
