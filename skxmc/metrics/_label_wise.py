@@ -40,8 +40,7 @@ def coverage_at_k(y_true, y_score, k=5, *, sample_weight=None):
 
     References
     ----------
-    Schultheis, Wydmuch, Babbar, Dembczyński, "On Missing Labels, Long-tails and Propensities in
-    Extreme Multi-label Classification", KDD 2022 (coverage@k).
+    The coverage of the LEVER paper, with napkinXC's denominator (`coverage_at_k` there).
 
     Examples
     --------

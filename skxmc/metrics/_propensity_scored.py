@@ -40,8 +40,8 @@ def psp_at_k(y_true, y_score, k=5, *, propensities, sample_weight=None):
     References
     ----------
     Jain, Prabhu, Varma, "Extreme Multi-label Loss Functions for Recommendation, Tagging, Ranking
-    & Other Missing Label Applications", KDD 2016, section 4; reported as a ratio of data-set means
-    by the Extreme Classification Repository and its evaluation tools.
+    & Other Missing Label Applications", KDD 2016; reported as a ratio of data-set means by
+    the Extreme Classification Repository and its evaluation tools.
 
     Examples
     --------
@@ -92,8 +92,8 @@ def psndcg_at_k(y_true, y_score, k=5, *, propensities, sample_weight=None):
     References
     ----------
     Jain, Prabhu, Varma, "Extreme Multi-label Loss Functions for Recommendation, Tagging, Ranking
-    & Other Missing Label Applications", KDD 2016, section 4; reported as a ratio of data-set means
-    by the Extreme Classification Repository and its evaluation tools.
+    & Other Missing Label Applications", KDD 2016; reported as a ratio of data-set means by
+    the Extreme Classification Repository and its evaluation tools.
 
     Examples
     --------

@@ -25,10 +25,9 @@ class RowTerms(NamedTuple):
 
         `weights` has shape (..., n_rows).
         """
-        gain = weights @ self.gain
-        if self.ideal is None:
-            return gain / weights.sum(axis=-1)[..., None]
-        return safe_divide(gain, weights @ self.ideal)
+        plain = self.ideal is None
+        ideal = weights.sum(axis=-1, keepdims=True) if plain else weights @ self.ideal
+        return safe_divide(weights @ self.gain, ideal)
 
 
 class LabelCounts(NamedTuple):
