@@ -152,12 +152,13 @@ def load_sparse_file(path, *, dtype=np.float32) -> sp.csr_array:
 
 def _load(path, layout: _Layout, dtype: np.dtype) -> tuple[sp.csr_array, sp.csr_array]:
     sizes: list[int] = []
+    # The empty part gives the arrays their dtypes if there are no rows.
     parts = [_parse(path, 0, [], layout, [0, 0], dtype)]
     n_read = 0
     for first, lines in read_blocks(path):
         if not sizes:
-            sizes = _parse_header(path, lines.pop(0), layout)
-            first += 1
+            sizes = _parse_header(path, lines[0], layout)
+            first, lines = first + 1, lines[1:]
         lines = _cut_blank_end(path, first, lines, sizes[0] - n_read)
         parts.append(_parse(path, first, lines, layout, sizes[1:], dtype))
         n_read += len(lines)
