@@ -42,7 +42,8 @@ docs: $(VENV)/.stamp-docs ## Build the site in docs/_build/html, examples execut
 
 bench: $(VENV)/.stamp-run ## Run the benchmarks (BENCH=name runs one of benchmarks/bench_*.py)
 	@set -e; for script in benchmarks/bench_$(or $(BENCH),*).py; do \
-		echo "== $$script"; $(PY) $$script; done
+		[ -e "$$script" ] || { echo "there is no $$script"; exit 1; }; \
+		echo "== $$script"; $(PY) "$$script"; done
 
 test-oldest: .venv-oldest/.stamp ## Run the tests with the oldest versions pyproject.toml declares
 	@.venv-oldest/bin/python -m pytest tests $(PYTEST_ARGS)
