@@ -89,7 +89,7 @@ def _unpack(raw: IO[bytes], suffix: str):
 def _pack(raw: IO[bytes], suffix: str):
     if suffix == ".gz":
         # Neither name nor time in the header, so that equal content gives equal bytes.
-        return gzip.GzipFile("", "wb", fileobj=raw, mtime=0)
+        return gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0)
     return bz2.BZ2File(raw, "wb") if suffix == ".bz2" else raw
 
 

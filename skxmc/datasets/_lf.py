@@ -236,7 +236,7 @@ def _parse_targets(record: dict, n_labels: int) -> list[int]:
     if not isinstance(ids, list) or not all(type(i) is int and i >= 0 for i in ids):
         raise ValueError("target_ind must be a list of numbers from 0")
     if any(i >= n_labels for i in ids):
-        raise ValueError(f"label id {max(ids)} is out of range, 0 to {n_labels - 1} is allowed")
+        raise ValueError(f"label id {max(ids)} is out of range; it must be below {n_labels}")
     if not isinstance(weights, list) or len(weights) != len(ids):
         raise ValueError("target_rel must be a list as long as target_ind")
     return [label for label, weight in zip(ids, weights, strict=True) if weight]

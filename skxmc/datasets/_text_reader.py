@@ -231,7 +231,9 @@ def _check_part(path, first: int, part: _Part, layout: _Layout, widths, dtype) -
             raise XMCFormatError(path, first + row, describe(entry))
 
     def outside(kind, ids, width) -> Callable[[int], str]:
-        return lambda e: f"{kind} {ids[e]} is out of range; the header allows 0 to {width - 1}"
+        return lambda e: (
+            f"{kind} {ids[e]} is out of range; the header says {width}, counting from 0"
+        )
 
     label_lengths, labels, lengths, columns, values = part
     if layout is _XMC:

@@ -64,7 +64,7 @@ def test_json_of_labels_and_of_nothing(tmp_path):
         ('{"title": "", "target_ind": ["1"]}', "list of numbers"),
         ('{"title": "", "target_ind": [-1]}', "list of numbers"),
         ('{"title": "", "target_ind": [true]}', "list of numbers"),
-        ('{"title": "", "target_ind": [1, 7]}', "label id 7 is out of range, 0 to 4"),
+        ('{"title": "", "target_ind": [1, 7]}', "label id 7 is out of range; it must be below 5"),
         ('{"title": "", "target_ind": [1], "target_rel": []}', "as long as target_ind"),
     ],
 )

@@ -115,7 +115,7 @@ MALFORMED = {
     "1 99999999999 3\n": (1, "too large"),
     "2 5 3\n0 1:1\n": (2, "ends after 1 rows, its header promises 2"),
     "1 5 3\n0 1:1\n0 1:1\n": (3, "more rows"),
-    "2 5 3\n0 1:1\n1,3 1:1\n": (3, "label id 3 is out of range; the header allows 0 to 2"),
+    "2 5 3\n0 1:1\n1,3 1:1\n": (3, "label id 3 is out of range; the header says 3"),
     "2 5 3\n0 1:1\n1 1:1 5:1\n": (3, "feature index 5 is out of range"),
     "1 5 0\n0 1:1\n": (2, "label id 0"),
     "1 5 3\n1234567890123456789 1:1\n": (2, "out of range"),
@@ -158,7 +158,7 @@ def test_complains(tmp_path, text, suffix):
     [
         ("1 2 3\n0:1\n", np.float32, 1, "`n_rows n_columns` is needed"),
         ("2 5\n0:1\n4\n", np.float32, 3, "'4' has no colon"),
-        ("2 5\n0:1\n5:1\n", np.float32, 3, "column 5 is out of range; the header allows 0 to 4"),
+        ("2 5\n0:1\n5:1\n", np.float32, 3, "column 5 is out of range; the header says 5"),
         ("1 5\n0:1 0:1\n", np.float32, 2, "column 0 is there twice"),
         ("2 5\n0:1\n1:0.5\n", np.int8, 3, "value 0.5 is not a whole number in int8"),
         ("1 5\n0:300\n", np.int8, 2, "value 300"),
