@@ -231,9 +231,7 @@ def _check_part(path, first: int, part: _Part, layout: _Layout, widths, dtype) -
             raise XMCFormatError(path, first + row, describe(entry))
 
     def outside(kind, ids, width) -> Callable[[int], str]:
-        return lambda e: (
-            f"{kind} {ids[e]} is out of range; the header says {width}, from 0 on"
-        )
+        return lambda e: f"{kind} {ids[e]} is out of range; the header says {width}, from 0 on"
 
     label_lengths, labels, lengths, columns, values = part
     if layout is _XMC:
