@@ -1,9 +1,18 @@
 """Fixtures and settings for the whole test session."""
 
+import os
 from importlib.util import find_spec
 
+import hypothesis
 import pytest
 import scipy.sparse as sp
+
+# No deadline: the first call of a kernel compiles it, and machines are shared. In continuous
+# integration the examples are the same in every run.
+hypothesis.settings.register_profile(
+    "skxmc", deadline=None, derandomize=bool(os.environ.get("CI")), print_blob=True
+)
+hypothesis.settings.load_profile("skxmc")
 
 if find_spec("torch") is not None:
     import torch
