@@ -55,6 +55,7 @@ wheel-smoke: $(VENV)/.stamp-run ## Build the wheel, install it in a clean enviro
 	@$(PYTHON) -m venv .venv-wheel
 	@.venv-wheel/bin/python $(PIP_INSTALL) -c constraints.txt dist/*.whl
 	@cd "$$(mktemp -d)" && "$(CURDIR)/.venv-wheel/bin/python" -I "$(CURDIR)/tools/smoke_wheel.py" "$(CURDIR)"/dist/*.whl
+	@rm -rf .venv-wheel
 
 clean: ## Remove what builds and tools leave behind (environments stay)
 	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
