@@ -1,0 +1,319 @@
+"""EliasClassifier: an index over the labels, learned together with encoder and label head."""
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from sklearn.utils import check_random_state
+
+from skxmc._threads import limited_threads
+from skxmc._validation import check_int, check_number, check_option
+from skxmc.base import BaseXMCClassifier
+from skxmc.metrics import get_scorer
+from skxmc.ops.row_table import RowTable
+from skxmc.search.beam import search_topk
+from skxmc.topk import TopK
+from skxmc.training.elias import EliasModel, freeze
+from skxmc.training.elias_stages import EliasTraining
+from skxmc.training.fitting import embed_rows, isolated_torch_seed, n_rows_of, resolve_device
+
+__all__ = ["EliasClassifier"]
+
+
+class EliasClassifier(BaseXMCClassifier):
+    """Extreme multi-label classifier that learns its search graph over the labels (ELIAS).
+
+    Labels are clustered; a row is encoded, its best clusters are found, the weighted edges of
+    those clusters lead to a shortlist of labels, and only these are scored. Stage 1 trains on a
+    fixed partition of the labels; stage 2 opens the graph, so that a label may hang on several
+    clusters, and learns its edge weights together with everything else.
+
+    Parameters
+    ----------
+    encoder : encoder recipe, Encoder, torch.nn.Module or None, default=None
+        How rows become embeddings; None means `skxmc.encoders.BagOfWords()`. A module is copied.
+    n_clusters : int or "auto", default="auto"
+        Clusters C, a power of two; "auto" takes the smallest that leaves `max_leaf` labels each.
+    max_leaf : int, default=100
+        Labels of a cluster at most, under ``n_clusters="auto"``.
+    alpha : float, default=10.0
+        Gain of the cluster scores, min(1, alpha softmax).
+    beta : float or "auto", default="auto"
+        Gain of the edge weights, min(1, beta softmax); "auto" is 1.5 times the mean cluster size.
+    kappa : int or "auto", default="auto"
+        Edges kept for each cluster in stage 2; "auto" is 4 times the mean cluster size.
+    beam_width : int, default=20
+        Clusters followed for each row, in training and prediction. May be set after `fit`.
+    shortlist_size : int, default=2000
+        Labels scored for each row in prediction (K). May be set after `fit`.
+    train_shortlist_size : int, default=256
+        Labels scored for each row in training.
+    lambda_shortlist : float, default=1.0
+        Weight of the positives' path cost beside the classification loss.
+    dropout : float, default=0.3
+        Dropout of the embedding in training.
+    stage1_epochs, stage2_epochs : int or "auto", default="auto"
+        Passes over the data in each stage; "auto" is 10 and 5, more on small data. 0 leaves a
+        stage out.
+    recluster : bool, default=False
+        After stage 1, cluster the labels anew on features and learned embeddings together, and
+        train stage 1 again from there.
+    batch_size : int or "auto", default="auto"
+        Rows of a step; "auto" is 256, less on small data.
+    lr_labels : float, default=0.1
+        Learning rate of the label vectors (row-wise Adagrad).
+    lr_clusters, lr_edges, lr_encoder : float, default=0.02, 0.005, 0.001
+        Learning rates of the cluster layer, of the edge weights, and of the encoder's dense layers
+        (AdamW). The bag-of-words table has its own rate, ``BagOfWords(lr=...)``.
+    stage2_factor : float, default=0.3
+        Factor on all rates but `lr_edges` in stage 2.
+    weight_decay : float, default=0.01
+        Decoupled decay of dense weight matrices.
+    warmup : float, default=0.1
+        Share of a stage's steps over which the rates rise; they fall linearly afterwards.
+    max_grad_norm : float or None, default=None
+        Bound on the gradient norm of the dense parameters.
+    early_stopping : bool, default=False
+        Hold rows out, measure them after each epoch, keep the best epoch of each stage.
+    validation_fraction : float, default=0.1
+        Share of the rows held out under `early_stopping`.
+    validation_metric : str, default="ndcg_at_5"
+        A name from `skxmc.metrics.get_scorer_names`.
+    patience : int, default=3
+        Epochs without a new best that end a stage under `early_stopping`.
+    precision : {"float32", "bfloat16"}, default="float32"
+        Arithmetic of the dense layers in training.
+    device : str, default="auto"
+        "auto" trains on CUDA where there is some, else on the CPU.
+    warm_start : bool, default=False
+        Go on from the last fit with stage 2, if features and labels are the same.
+    n_jobs : int or None, default=None
+        Threads; None leaves Numba's and torch's settings alone.
+    random_state : int, RandomState or None, default=None
+        Source of all randomness.
+    verbose : int, default=0
+        1 shows progress bars.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_labels,)
+        Label values of a 1-d y, column numbers of an indicator.
+    n_labels_ : int
+        Number of labels.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Column names of X, if it had any.
+    label_counts_ : ndarray of shape (n_labels,), int64
+        Training rows of each label.
+    n_samples_fit_ : int
+        Training rows.
+    model_ : torch.nn.Module
+        The trained encoder, index and head, on the CPU.
+    index_ : ClusterIndex
+        The trained index; ``index_.reachable_fraction_`` is the share of labels it leads to.
+    n_epochs_ : int
+        Epochs trained, both stages together.
+    history_ : list of dict
+        One record an epoch: stage, epoch, loss, path_loss, beam_recall (share of the positives'
+        best clusters that the beam found by itself), seconds, cpu_seconds, validation metric.
+
+    See Also
+    --------
+    skxmc.metrics.TopKScorer : Scorers for model selection.
+
+    Notes
+    -----
+    Scores are p = max_c(s_c a_cl) sigmoid(z_l), in [0, 1]; `predict` takes labels with p > 0.5.
+
+    References
+    ----------
+    N. Gupta, P. H. Chen, H.-F. Yu, C.-J. Hsieh, I. S. Dhillon, "ELIAS: End-to-end learning to
+    index and search in large output spaces", NeurIPS 2022.
+
+    Examples
+    --------
+    >>> from skxmc import EliasClassifier
+    >>> from skxmc.datasets import make_xmc_classification
+    >>> X, Y = make_xmc_classification(n_samples=500, n_labels=50, random_state=0)
+    >>> clf = EliasClassifier(random_state=0).fit(X, Y)
+    >>> clf.predict_topk(X[:2], k=3).indices.shape
+    (2, 3)
+    >>> clf.score(X, Y) > 0.9
+    True
+    """
+
+    def __init__(
+        self,
+        encoder=None,
+        *,
+        n_clusters="auto",
+        max_leaf=100,
+        alpha=10.0,
+        beta="auto",
+        kappa="auto",
+        beam_width=20,
+        shortlist_size=2000,
+        train_shortlist_size=256,
+        lambda_shortlist=1.0,
+        dropout=0.3,
+        stage1_epochs="auto",
+        stage2_epochs="auto",
+        recluster=False,
+        batch_size="auto",
+        lr_labels=0.1,
+        lr_clusters=0.02,
+        lr_edges=0.005,
+        lr_encoder=0.001,
+        stage2_factor=0.3,
+        weight_decay=0.01,
+        warmup=0.1,
+        max_grad_norm=None,
+        early_stopping=False,
+        validation_fraction=0.1,
+        validation_metric="ndcg_at_5",
+        patience=3,
+        precision="float32",
+        device="auto",
+        warm_start=False,
+        n_jobs=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.encoder = encoder
+        self.n_clusters = n_clusters
+        self.max_leaf = max_leaf
+        self.alpha = alpha
+        self.beta = beta
+        self.kappa = kappa
+        self.beam_width = beam_width
+        self.shortlist_size = shortlist_size
+        self.train_shortlist_size = train_shortlist_size
+        self.lambda_shortlist = lambda_shortlist
+        self.dropout = dropout
+        self.stage1_epochs = stage1_epochs
+        self.stage2_epochs = stage2_epochs
+        self.recluster = recluster
+        self.batch_size = batch_size
+        self.lr_labels = lr_labels
+        self.lr_clusters = lr_clusters
+        self.lr_edges = lr_edges
+        self.lr_encoder = lr_encoder
+        self.stage2_factor = stage2_factor
+        self.weight_decay = weight_decay
+        self.warmup = warmup
+        self.max_grad_norm = max_grad_norm
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.validation_metric = validation_metric
+        self.patience = patience
+        self.precision = precision
+        self.device = device
+        self.warm_start = warm_start
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _fit(self, X: Any, Y: sp.csr_array) -> None:
+        self._train(X, Y, model=None)
+
+    def _can_continue(self, targets) -> bool:
+        if not self.warm_start or not hasattr(self, "model_"):
+            return False
+        if not np.array_equal(self.classes_, targets.classes):
+            raise ValueError(
+                f"warm_start=True needs the labels of the last fit ({self.n_labels_}), got "
+                f"{targets.classes.size} labels; set warm_start=False to start anew."
+            )
+        return True
+
+    def _continue_fit(self, X: Any, Y: sp.csr_array) -> None:
+        self._train(X, Y, model=self.model_)
+
+    def _train(self, X, Y, model: EliasModel | None) -> None:
+        self._check_params()
+        rng = check_random_state(self.random_state)
+        device = resolve_device(self.device)
+        with limited_threads(self.n_jobs), isolated_torch_seed(rng, device):
+            training = EliasTraining(self, rng, device)
+            model, history = training.run(X, Y, model)
+        self._keep(model, history)
+
+    def _keep(self, model: EliasModel, history: list[dict[str, Any]]) -> None:
+        """Put the fitted state on self, on the CPU, without what only training needs."""
+        model.cpu().eval()
+        for module in model.modules():
+            if isinstance(module, RowTable):
+                module.forget()
+        self.model_ = model
+        self.index_ = model.index
+        self.history_ = history
+        self.n_epochs_ = len(history)
+        self._graph = freeze(model)
+
+    def _topk(self, X: Any, k: int) -> TopK:
+        self._check_search_params()
+        encoder = self.model_.encoder
+        device = next(encoder.buffers(), torch.empty(0)).device
+        with limited_threads(self.n_jobs):
+            embeddings = embed_rows(encoder, encoder.prepare(X), n_rows_of(X), device)
+            return search_topk(
+                self._graph,
+                embeddings,
+                k,
+                beam_width=self.beam_width,
+                shortlist_size=self.shortlist_size,
+            )
+
+    def _threshold(self) -> float:
+        return 0.5
+
+    def _n_predictable(self) -> int:
+        return min(self.n_labels_, self.shortlist_size)
+
+    def _accepts_text(self) -> bool:
+        return getattr(self.encoder, "accepts_text", False)
+
+    def __getstate__(self):
+        state = super().__getstate__().copy()
+        state.pop("_graph", None)
+        return state
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        if hasattr(self, "model_"):
+            self._graph = freeze(self.model_)
+
+    def _check_search_params(self):
+        check_int(self, "beam_width", self.beam_width, minimum=1)
+        check_int(self, "shortlist_size", self.shortlist_size, minimum=1)
+
+    def _check_params(self):
+        self._check_search_params()
+        if self.n_clusters != "auto":
+            check_int(self, "n_clusters", self.n_clusters, minimum=1)
+        check_int(self, "max_leaf", self.max_leaf, minimum=1)
+        check_number(self, "alpha", self.alpha, above=0)
+        if self.beta != "auto":
+            check_number(self, "beta", self.beta, above=0)
+        if self.kappa != "auto":
+            check_int(self, "kappa", self.kappa, minimum=1)
+        check_int(self, "train_shortlist_size", self.train_shortlist_size, minimum=1)
+        check_number(self, "lambda_shortlist", self.lambda_shortlist, minimum=0)
+        check_number(self, "dropout", self.dropout, minimum=0, below=1)
+        for name in ("stage1_epochs", "stage2_epochs"):
+            if getattr(self, name) != "auto":
+                check_int(self, name, getattr(self, name), minimum=0)
+        if self.batch_size != "auto":
+            check_int(self, "batch_size", self.batch_size, minimum=1)
+        for name in ("lr_labels", "lr_clusters", "lr_edges", "lr_encoder", "stage2_factor"):
+            check_number(self, name, getattr(self, name), above=0)
+        check_number(self, "weight_decay", self.weight_decay, minimum=0)
+        check_number(self, "warmup", self.warmup, minimum=0, maximum=1)
+        if self.max_grad_norm is not None:
+            check_number(self, "max_grad_norm", self.max_grad_norm, above=0)
+        check_number(self, "validation_fraction", self.validation_fraction, above=0, below=1)
+        get_scorer(self.validation_metric)  # raises on a name it does not know
+        check_int(self, "patience", self.patience, minimum=1)
+        check_option(self, "precision", self.precision, ("float32", "bfloat16"))

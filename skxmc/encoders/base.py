@@ -1,0 +1,166 @@
+"""The encoder seam: what a torch module must answer to stand in front of the label index.
+
+Data flows in three steps, so that each happens as often as it has to and no oftener:
+
+- `prepare(X)` once a fit or predict: turn validated input into something rows can be cut from;
+- `collate(data, rows, device)` once a mini-batch: cut rows and make tensors;
+- `forward(inputs)` once a mini-batch: embeddings of shape (n_rows, embedding_dim).
+"""
+
+import copy
+from typing import Any, ClassVar
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor, nn
+
+from skxmc._sparse import as_csr
+from skxmc.ops.row_table import CsrBatch
+
+__all__ = ["Encoder", "ModuleEncoder", "build_encoder", "csr_batch"]
+
+
+class Encoder(nn.Module):
+    """Base class of encoders: rows of X in, embeddings out.
+
+    Subclass it when rows need a preparation of their own (tokenising, scaling); a plain
+    `torch.nn.Module` from a feature tensor to an embedding needs no subclass, see `ModuleEncoder`.
+
+    Attributes
+    ----------
+    embedding_dim : int
+        Width of what `forward` returns.
+    accepts_text : bool
+        True if X is a list of strings; X is then handed to `prepare` as a list, unchecked but for
+        its type. False (the default): X is a CSR array or a dense float32 array.
+
+    Examples
+    --------
+    An encoder over dense features that scales them by what it saw in training:
+
+    >>> import torch
+    >>> from skxmc.encoders import Encoder
+    >>> class Scaled(Encoder):
+    ...     def __init__(self, n_features, embedding_dim):
+    ...         super().__init__()
+    ...         self.embedding_dim = embedding_dim
+    ...         self.linear = torch.nn.Linear(n_features, embedding_dim)
+    ...     def prepare(self, X):
+    ...         return X / abs(X).max()
+    ...     def collate(self, data, rows, device):
+    ...         return torch.as_tensor(data[rows], device=device)
+    ...     def forward(self, inputs):
+    ...         return self.linear(inputs)
+    >>> import numpy as np
+    >>> encoder = Scaled(3, 2)
+    >>> data = encoder.prepare(np.ones((4, 3), dtype=np.float32))
+    >>> encoder(encoder.collate(data, np.array([0, 2]), "cpu")).shape
+    torch.Size([2, 2])
+    """
+
+    embedding_dim: int
+    accepts_text: ClassVar[bool] = False
+
+    def prepare(self, X: Any) -> Any:
+        """Turn validated input into a store that `collate` can cut rows from."""
+        return X
+
+    def collate(self, data: Any, rows: np.ndarray, device: torch.device | str) -> Any:
+        """Cut `rows` (int64 positions) out of the store as input of `forward`, on `device`.
+
+        The default gives a dense float32 tensor for dense data, a sparse CSR tensor for CSR data.
+        """
+        if sp.issparse(data):
+            part = data[rows]
+            indptr, indices, values = map(torch.from_numpy, (part.indptr, part.indices, part.data))
+            return torch.sparse_csr_tensor(indptr, indices, values, size=part.shape).to(device)
+        return torch.from_numpy(data[rows]).to(device)
+
+
+class ModuleEncoder(Encoder):
+    """A plain torch module from a feature tensor to embeddings, as an `Encoder`.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Takes a float32 tensor of shape (n_rows, n_features), sparse CSR where X is sparse, and
+        returns a tensor of shape (n_rows, embedding_dim).
+    embedding_dim : int
+        Width of what the module returns.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skxmc.encoders import ModuleEncoder
+    >>> ModuleEncoder(torch.nn.Linear(10, 4), embedding_dim=4).embedding_dim
+    4
+    """
+
+    def __init__(self, module: nn.Module, embedding_dim: int):
+        super().__init__()
+        self.module = module
+        self.embedding_dim = embedding_dim
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Embed a batch of rows."""
+        return self.module(inputs)
+
+
+def build_encoder(spec: Any, X: Any, random_state: np.random.RandomState) -> Encoder:
+    """Make the encoder of one fit from what the user gave; the user's own object stays untouched.
+
+    Parameters
+    ----------
+    spec : object with a `build(X, random_state)` method, Encoder or torch.nn.Module
+        A recipe such as `BagOfWords`, which sizes itself from the data, or a ready module, which
+        is copied.
+    X : csr_array, ndarray or list of str
+        Validated training input.
+    random_state : RandomState
+        Source of the recipe's random numbers.
+
+    Returns
+    -------
+    encoder : Encoder
+
+    Raises
+    ------
+    TypeError
+        If `spec` is none of these.
+    ValueError
+        If a module does not return a 2-d tensor for a batch of two rows.
+    """
+    if hasattr(spec, "build"):
+        return spec.build(X, random_state)
+    if isinstance(spec, Encoder):
+        return copy.deepcopy(spec)
+    if isinstance(spec, nn.Module):
+        return _wrap(copy.deepcopy(spec), X)
+    raise TypeError(
+        "encoder must be None, an encoder recipe such as skxmc.encoders.BagOfWords(), an "
+        f"skxmc.encoders.Encoder or a torch.nn.Module, got {spec!r}."
+    )
+
+
+def _wrap(module: nn.Module, X: Any) -> Encoder:
+    """Wrap a plain module, its width found by embedding the first row."""
+    encoder = ModuleEncoder(module, embedding_dim=0)
+    was_training = module.training
+    module.eval()
+    with torch.no_grad():
+        out = encoder(encoder.collate(encoder.prepare(X), np.array([0]), "cpu"))
+    module.train(was_training)
+    if not isinstance(out, Tensor) or out.ndim != 2:
+        got = f"shape {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
+        raise ValueError(f"encoder: the module must return a 2-d tensor of embeddings, got {got}.")
+    encoder.embedding_dim = out.shape[1]
+    return encoder
+
+
+def csr_batch(X: sp.csr_array, rows: np.ndarray, device: torch.device | str) -> CsrBatch:
+    """Cut rows out of a CSR array as tensors on `device`."""
+    part = as_csr(X[rows])
+    return CsrBatch(
+        *(torch.from_numpy(a).to(device) for a in (part.indptr, part.indices, part.data))
+    )

@@ -1,0 +1,225 @@
+"""The bag-of-words encoder: feature embeddings summed over a row, and layers on top."""
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils.extmath import randomized_svd
+from torch import Tensor, nn
+
+from skxmc._sparse import as_csr, normalize_rows
+from skxmc._validation import check_int, check_number, check_option
+from skxmc.encoders.base import Encoder, csr_batch
+from skxmc.ops.row_table import CsrBatch, RowTable
+
+__all__ = ["BagOfWords", "BagOfWordsEncoder"]
+
+# Rows that the SVD of the start looks at: more change nothing but the bill.
+_SVD_ROWS = 100_000
+
+
+class BagOfWords(BaseEstimator):
+    """Recipe of the bag-of-words encoder.
+
+    Parameters
+    ----------
+    embedding_dim : int, default=512
+        Width of the embedding.
+    n_layers : int, default=0
+        Residual layers on top of the sum, each ``e + relu(linear(e))``. With 0 the whole classifier
+        is a factorised linear model, which suits TF-IDF text.
+    init : {"svd", "random"}, default="svd"
+        Start of the embedding table: right singular vectors of the training rows (so that rows
+        which share words start close), or Gaussian noise.
+    lr : float, default=0.02
+        Learning rate of the embedding table (lazy Adam, touched rows only).
+    normalize : {"auto", "rows", "scale", "none"}, default="auto"
+        "rows" scales each row to unit length; "scale" divides each feature by its root mean
+        square, then all by one number that makes the mean squared row length 1; "auto" takes
+        "rows" for non-negative data that is mostly zeros (counts, TF-IDF), "scale" otherwise.
+    feature_dropout : float, default=0.0
+        Share of a row's features left out at random in training.
+    scale : float, default=0.25
+        Root mean square of the entries of the embeddings that training starts from.
+
+    References
+    ----------
+    Dahiya et al., "DeepXML", WSDM 2021 (bag-of-embedding encoders for short text).
+
+    Examples
+    --------
+    >>> import numpy as np, scipy.sparse as sp
+    >>> from skxmc.encoders import BagOfWords
+    >>> X = sp.csr_array(np.eye(4, dtype=np.float32))
+    >>> BagOfWords(embedding_dim=8).build(X, np.random.RandomState(0)).embedding_dim
+    8
+    """
+
+    def __init__(
+        self,
+        embedding_dim=512,
+        *,
+        n_layers=0,
+        init="svd",
+        lr=0.02,
+        normalize="auto",
+        feature_dropout=0.0,
+        scale=0.25,
+    ):
+        self.embedding_dim = embedding_dim
+        self.n_layers = n_layers
+        self.init = init
+        self.lr = lr
+        self.normalize = normalize
+        self.feature_dropout = feature_dropout
+        self.scale = scale
+
+    def build(self, X: Any, random_state: np.random.RandomState) -> "BagOfWordsEncoder":
+        """Size and start an encoder for the training rows X.
+
+        Parameters
+        ----------
+        X : csr_array or ndarray of shape (n_rows, n_features), float32
+            Training rows.
+        random_state : RandomState
+            Source of random numbers.
+
+        Returns
+        -------
+        encoder : BagOfWordsEncoder
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter is out of its range.
+        """
+        self._check()
+        X = as_csr(X)
+        mode = _choose_normalization(X) if self.normalize == "auto" else self.normalize
+        column_scale = _column_scale(X) if mode == "scale" else None
+        rows = _normalize(X, mode, column_scale)
+        table = _start_table(rows, self.embedding_dim, self.init, self.scale, random_state)
+        return BagOfWordsEncoder(
+            torch.from_numpy(table),
+            n_layers=self.n_layers,
+            lr=self.lr,
+            normalize=mode,
+            column_scale=column_scale,
+            feature_dropout=self.feature_dropout,
+        )
+
+    def _check(self):
+        check_int(self, "embedding_dim", self.embedding_dim, minimum=1)
+        check_int(self, "n_layers", self.n_layers, minimum=0)
+        check_option(self, "init", self.init, ("svd", "random"))
+        check_number(self, "lr", self.lr, above=0)
+        check_option(self, "normalize", self.normalize, ("auto", "rows", "scale", "none"))
+        check_number(self, "feature_dropout", self.feature_dropout, minimum=0, below=1)
+        check_number(self, "scale", self.scale, above=0)
+
+
+class BagOfWordsEncoder(Encoder):
+    """Weighted sum of feature embeddings, then residual layers; made by `BagOfWords.build`.
+
+    Parameters
+    ----------
+    table : Tensor of shape (n_features, embedding_dim), float32
+        Starting feature embeddings.
+    n_layers : int
+        Residual layers.
+    lr : float
+        Learning rate of the table.
+    normalize : {"rows", "scale", "none"}
+        What `prepare` does to rows.
+    column_scale : ndarray of shape (n_features,), float32, or None
+        Factor of each feature under "scale".
+    feature_dropout : float
+        Share of features left out in training.
+    """
+
+    def __init__(self, table, *, n_layers, lr, normalize, column_scale, feature_dropout):
+        super().__init__()
+        self.embedding_dim = table.shape[1]
+        self.table = RowTable(table, optimizer="adam", lr=lr)
+        self.layers = nn.ModuleList(_Residual(self.embedding_dim) for _ in range(n_layers))
+        self.normalize = normalize
+        self.column_scale = column_scale
+        self.feature_dropout = feature_dropout
+
+    def prepare(self, X: Any) -> sp.csr_array:
+        """Convert to CSR and normalise rows."""
+        return _normalize(as_csr(X), self.normalize, self.column_scale)
+
+    def collate(self, data: sp.csr_array, rows: np.ndarray, device) -> CsrBatch:
+        """Cut rows out as a CSR pattern of tensors."""
+        return csr_batch(data, rows, device)
+
+    def forward(self, inputs: CsrBatch) -> Tensor:
+        """Embed a batch of rows."""
+        if self.training and self.feature_dropout > 0:
+            assert inputs.data is not None
+            kept = nn.functional.dropout(inputs.data, self.feature_dropout)
+            inputs = inputs._replace(data=kept)
+        embedding = self.table.bag(inputs)
+        for layer in self.layers:
+            embedding = layer(embedding)
+        return embedding
+
+
+class _Residual(nn.Module):
+    """e + relu(linear(e)), an identity at the start."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.linear = nn.Linear(width, width)
+        self.gain = nn.Parameter(torch.zeros(1))
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        return embedding + self.gain * torch.relu(self.linear(embedding))
+
+
+def _choose_normalization(X: sp.csr_array) -> str:
+    counts_like = X.nnz == 0 or X.data.min() >= 0
+    mostly_zero = np.count_nonzero(X.data) < 0.5 * X.shape[0] * X.shape[1]
+    return "rows" if counts_like and mostly_zero else "scale"
+
+
+def _column_scale(X: sp.csr_array) -> np.ndarray:
+    """Factor of each feature: equal root mean squares, and a mean squared row length of 1."""
+    squares = X.astype(np.float64)
+    squares.data **= 2
+    mean_square = np.asarray(squares.sum(axis=0)).ravel() / X.shape[0]
+    n_used = max(1, np.count_nonzero(mean_square))
+    scale = np.zeros(X.shape[1])
+    np.divide(1.0, np.sqrt(mean_square * n_used), out=scale, where=mean_square > 0)
+    return scale.astype(np.float32)
+
+
+def _normalize(X: sp.csr_array, mode: str, column_scale: np.ndarray | None) -> sp.csr_array:
+    if mode == "rows":
+        return normalize_rows(X)
+    if mode == "scale":
+        assert column_scale is not None
+        return sp.csr_array((X.data * column_scale[X.indices], X.indices, X.indptr), shape=X.shape)
+    return X
+
+
+def _start_table(X, width, init, scale, random_state) -> np.ndarray:
+    """Feature embeddings under which the training rows have entries of root mean square `scale`."""
+    n_features = X.shape[1]
+    if X.shape[0] > _SVD_ROWS:
+        X = X[random_state.permutation(X.shape[0])[:_SVD_ROWS]]
+    rank = min(width, *X.shape)
+    if init == "random" or rank < 1 or X.nnz == 0:
+        table = random_state.standard_normal((n_features, width))
+    else:
+        directions = randomized_svd(X, rank, n_iter=2, random_state=random_state)[2]
+        # a random rotation spreads the singular directions evenly over all columns
+        rotation, _ = np.linalg.qr(random_state.standard_normal((width, width)))
+        table = directions.T @ rotation[:rank]
+    table = np.ascontiguousarray(table, dtype=np.float32)
+    embeddings = X @ table
+    size = float(np.sqrt(np.mean(np.square(embeddings, dtype=np.float64)))) if X.nnz else 1.0
+    return table * np.float32(scale / (size or 1.0))

@@ -1,0 +1,1 @@
+"""Row tables: vectors that are read and updated sparsely, on either engine."""

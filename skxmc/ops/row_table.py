@@ -1,0 +1,155 @@
+"""RowTable: a matrix of vectors whose rows are read and updated sparsely.
+
+Both ends of an extreme classifier are such tables: one vector a feature in front, one vector a
+label behind. A mini-batch touches few rows, so no gradient of the table's size is ever built:
+`backward` only notes what the batch did (a CSR pattern with values, and the dense vectors it
+met), and `step` turns the notes into an update of the touched rows.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from skxmc.ops import _numba_engine, _torch_engine
+
+
+class CsrBatch(NamedTuple):
+    """A CSR pattern as tensors on one device.
+
+    Attributes
+    ----------
+    indptr : Tensor of shape (n_rows + 1,), int64 or int32
+    indices : Tensor of shape (nnz,), int64 or int32
+        Rows of the table.
+    data : Tensor of shape (nnz,), float32, or None where only the pattern counts
+    """
+
+    indptr: Tensor
+    indices: Tensor
+    data: Tensor | None = None
+
+
+class RowTable(nn.Module):
+    """A table of float32 vectors, with an optional bias a row, trained by sparse row updates.
+
+    Parameters
+    ----------
+    weight : Tensor of shape (n_rows, width), float32
+        The starting vectors; the table takes the tensor over.
+    bias : Tensor of shape (n_rows,), float32, or None
+        The starting biases; None means that there are none.
+    lr : float
+        Learning rate; `step` multiplies it by the factor of the schedule.
+    optimizer : {"adagrad", "adam"}
+        Row-wise Adagrad keeps one number a row; lazy Adam two moments an entry.
+    weight_decay : float
+        Decoupled decay of touched rows, as in AdamW.
+
+    Notes
+    -----
+    The engine follows the device: Numba kernels on the CPU, torch operations elsewhere; tests hold
+    the two to the same numbers. Row-wise Adagrad divides by the root of the accumulated *mean*
+    square of a row's gradient.
+
+    References
+    ----------
+    Duchi et al., "Adaptive subgradient methods", JMLR 2011; Kingma and Ba, "Adam", ICLR 2015.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skxmc.ops.row_table import CsrBatch, RowTable
+    >>> table = RowTable(torch.eye(3), optimizer="adagrad")
+    >>> rows = CsrBatch(torch.tensor([0, 2]), torch.tensor([0, 2]), torch.tensor([1.0, 0.5]))
+    >>> table.bag(rows).detach()
+    tensor([[1.0000, 0.0000, 0.5000]])
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(
+        self,
+        weight: Tensor,
+        *,
+        bias: Tensor | None = None,
+        lr: float = 0.1,
+        optimizer: str = "adagrad",
+        weight_decay: float = 0.0,
+    ):
+        super().__init__()
+        self.register_buffer("weight", weight)
+        self.has_bias = bias is not None
+        empty = torch.zeros(weight.shape[0]) if bias is None else bias
+        self.register_buffer("bias", empty, persistent=self.has_bias)
+        self.lr = lr
+        self.optimizer = optimizer
+        self.weight_decay = weight_decay
+        # Autograd calls a Function's backward only if some input of it wants a gradient.
+        self._anchor = nn.Parameter(torch.zeros(0))
+        self._notes: list[tuple[CsrBatch, Tensor]] = []
+        self._state: dict[str, Tensor] = {}
+
+    def bag(self, batch: CsrBatch) -> Tensor:
+        """Sum table rows: out[i] = sum of data[p] * weight[indices[p]] over row i's entries."""
+        return _Bag.apply(self._anchor, self, batch)
+
+    def dot(self, queries: Tensor, batch: CsrBatch) -> Tensor:
+        """Dot products at the pattern: out[p] = <queries[i], weight[indices[p]]> + bias."""
+        return _Dot.apply(queries, self._anchor, self, batch)
+
+    def note(self, batch: CsrBatch, vectors: Tensor) -> None:
+        """Remember a gradient: row c gets the sum of data[p] * vectors[row of p]."""
+        self._notes.append((batch, vectors))
+
+    @torch.no_grad()
+    def step(self, factor: float = 1.0) -> None:
+        """Apply the noted gradients to the rows they touch, at `factor` times the rate."""
+        for batch, vectors in self._notes:
+            self._engine.update(self, batch, vectors, self.lr * factor)
+        self._notes.clear()
+
+    def forget(self) -> None:
+        """Drop noted gradients and the optimiser's state."""
+        self._notes.clear()
+        self._state.clear()
+
+    def state(self, name: str, *shape: int, fill: float = 0, dtype=torch.float32) -> Tensor:
+        """Return a tensor of optimiser state, made on first use."""
+        if name not in self._state:
+            device = self.weight.device
+            self._state[name] = torch.full(shape, fill, dtype=dtype, device=device)
+        return self._state[name]
+
+    @property
+    def _engine(self):
+        return _numba_engine if self.weight.device.type == "cpu" else _torch_engine
+
+
+class _Bag(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, anchor, table, batch):
+        ctx.table, ctx.batch = table, batch
+        return table._engine.bag(table.weight, batch)
+
+    @staticmethod
+    def backward(ctx, grad):
+        ctx.table.note(ctx.batch, grad.contiguous())
+        return torch.zeros_like(ctx.table._anchor), None, None
+
+
+class _Dot(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, queries, anchor, table, batch):
+        ctx.table, ctx.batch = table, batch
+        ctx.save_for_backward(queries)
+        return table._engine.dot(table.weight, table.bias, queries.contiguous(), batch)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (queries,) = ctx.saved_tensors
+        noted = ctx.batch._replace(data=grad.contiguous())
+        ctx.table.note(noted, queries.contiguous())
+        anchor = torch.zeros_like(ctx.table._anchor)
+        return ctx.table._engine.bag(ctx.table.weight, noted), anchor, None, None

@@ -1,0 +1,1 @@
+"""The search: from embeddings over the cluster graph to the best labels."""

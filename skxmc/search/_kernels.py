@@ -1,0 +1,190 @@
+"""Numba kernels of the search: from a beam of clusters to a shortlist of labels.
+
+Arrays of the graph: `edges` (n_clusters, width) holds label columns, padded with -1; `log_weights`
+(n_clusters, width) the logarithm of their edge weights.
+"""
+
+import numpy as np
+from numba import njit, prange
+
+
+@njit(cache=True, parallel=True)
+def shortlist(
+    beam,
+    beam_scores,
+    edges,
+    log_weights,
+    n_labels,
+    k,
+    pos_indptr,
+    pos_indices,
+    noise,
+    seed,
+    n_parts,
+):
+    """Gather the k best labels of each row over the paths row -> beam cluster -> label.
+
+    A label reached by several paths keeps the best one. `beam` (n_rows, width) may be padded with
+    -1. The labels `pos_indices` of a row, if reached, are always kept. With noise > 0 the k labels
+    are drawn without replacement instead (Gumbel noise of that scale on the log path score).
+    Rows are cut into `n_parts` runs, each with its own scratch. Returns labels (-1 padded), the
+    column of `edges` and the beam slot of the winning path.
+    """
+    n_rows = beam.shape[0]
+    out_labels = np.full((n_rows, k), -1, dtype=np.int32)
+    out_edge = np.zeros((n_rows, k), dtype=np.int32)
+    out_slot = np.zeros((n_rows, k), dtype=np.int32)
+    capacity = beam.shape[1] * edges.shape[1]
+    for part in prange(n_parts):
+        place = np.full(n_labels, -1, dtype=np.int32)
+        labels = np.empty(capacity, dtype=np.int32)
+        scores = np.empty(capacity, dtype=np.float32)
+        edge_of = np.empty(capacity, dtype=np.int32)
+        slot_of = np.empty(capacity, dtype=np.int32)
+        for i in range(part * n_rows // n_parts, (part + 1) * n_rows // n_parts):
+            m = _collect(
+                beam[i], beam_scores[i], edges, log_weights, place, labels, scores, edge_of, slot_of
+            )
+            if noise > 0:
+                for q in range(m):
+                    scores[q] += np.float32(noise) * _gumbel(seed, i, labels[q])
+            for p in range(pos_indptr[i], pos_indptr[i + 1]):
+                q = place[pos_indices[p]]
+                if q >= 0:
+                    scores[q] = np.inf
+            for q in range(m):
+                place[labels[q]] = -1
+            kept = select_top(scores[:m], labels[:m], k)
+            for r in range(kept.shape[0]):
+                q = kept[r]
+                out_labels[i, r] = labels[q]
+                out_edge[i, r] = edge_of[q]
+                out_slot[i, r] = slot_of[q]
+    return out_labels, out_edge, out_slot
+
+
+@njit(cache=True)
+def _collect(beam, beam_scores, edges, log_weights, place, labels, scores, edge_of, slot_of):
+    """List each label of the beam's clusters once, with its best path; returns how many."""
+    m = 0
+    for b in range(beam.shape[0]):
+        c = beam[b]
+        if c < 0:
+            continue
+        for e in range(edges.shape[1]):
+            label = edges[c, e]
+            if label < 0:
+                break
+            score = beam_scores[b] + log_weights[c, e]
+            q = place[label]
+            if q < 0:
+                q = m
+                m += 1
+                place[label] = q
+                labels[q] = label
+                scores[q] = -np.inf
+                edge_of[q], slot_of[q] = e, b
+            if score > scores[q]:
+                scores[q] = score
+                edge_of[q], slot_of[q] = e, b
+    return m
+
+
+@njit(cache=True)
+def select_top(scores, labels, k):
+    """Positions of the k largest scores, ties by the smaller label; in no particular order."""
+    m = scores.shape[0]
+    if m <= k:
+        return np.arange(m)
+    threshold = np.partition(scores, m - k)[m - k]
+    kept = np.empty(k, dtype=np.int64)
+    n_kept = 0
+    n_ties = 0
+    for q in range(m):
+        if scores[q] > threshold:
+            kept[n_kept] = q
+            n_kept += 1
+        elif scores[q] == threshold:
+            n_ties += 1
+    ties = np.empty(n_ties, dtype=np.int64)
+    n_ties = 0
+    for q in range(m):
+        if scores[q] == threshold:
+            ties[n_ties] = q
+            n_ties += 1
+    if n_ties > k - n_kept:
+        ties = ties[np.argsort(labels[ties])]
+    for r in range(k - n_kept):
+        kept[n_kept + r] = ties[r]
+    return kept
+
+
+@njit(cache=True)
+def _gumbel(seed, row, label):
+    """Gumbel noise that depends on nothing but its arguments (splitmix64), not on the thread."""
+    z = np.uint64(seed) + np.uint64(row) * np.uint64(0x9E3779B97F4A7C15)
+    z += np.uint64(label) * np.uint64(0xD1B54A32D192ED03)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    z = z ^ (z >> np.uint64(31))
+    uniform = (np.float64(z >> np.uint64(11)) + 0.5) / 9007199254740992.0
+    return np.float32(-np.log(-np.log(uniform)))
+
+
+@njit(cache=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
+def cluster_beam(embeddings, weight, bias, alpha, width, n_parts):
+    """Return the `width` best clusters of each row and their log scores, ties by the smaller."""
+    n_rows, n_clusters = embeddings.shape[0], weight.shape[0]
+    beam = np.empty((n_rows, width), dtype=np.int64)
+    scores = np.empty((n_rows, width), dtype=np.float32)
+    names = np.arange(n_clusters)
+    for part in prange(n_parts):
+        logits = np.empty(n_clusters, dtype=np.float32)
+        for i in range(part * n_rows // n_parts, (part + 1) * n_rows // n_parts):
+            largest = np.float32(-np.inf)
+            for c in range(n_clusters):
+                total = bias[c]
+                for j in range(weight.shape[1]):
+                    total += embeddings[i, j] * weight[c, j]
+                logits[c] = total
+                largest = max(largest, total)
+            mass = 0.0
+            for c in range(n_clusters):
+                mass += np.exp(logits[c] - largest)
+            shift = np.float32(np.log(alpha) - np.log(mass)) - largest
+            kept = np.sort(select_top(logits, names, width))
+            for b in range(width):
+                beam[i, b] = kept[b]
+                scores[i, b] = min(np.float32(0.0), logits[kept[b]] + shift)
+    return beam, scores
+
+
+@njit(cache=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
+def rank_labels(
+    embeddings, beam, beam_scores, labels, columns, slots, log_weights, weight, bias, k
+):
+    """Score the shortlist and sort its k best: p = exp(log path score) * sigmoid(logit)."""
+    n_rows = labels.shape[0]
+    out_labels = np.full((n_rows, k), -1, dtype=np.int64)
+    out_scores = np.full((n_rows, k), -np.inf, dtype=np.float32)
+    for i in prange(n_rows):
+        m = 0
+        while m < labels.shape[1] and labels[i, m] >= 0:
+            m += 1
+        scores = np.empty(m, dtype=np.float32)
+        for q in range(m):
+            label = labels[i, q]
+            logit = bias[label]
+            for j in range(weight.shape[1]):
+                logit += embeddings[i, j] * weight[label, j]
+            b = slots[i, q]
+            path = beam_scores[i, b] + log_weights[beam[i, b], columns[i, q]]
+            scores[q] = np.float32(np.exp(path)) / (np.float32(1.0) + np.exp(-logit))
+        kept = select_top(scores, labels[i, :m], k)
+        # by label first, then a stable sort by score: ties end up by the smaller label
+        kept = kept[np.argsort(labels[i][kept])]
+        kept = kept[np.argsort(-scores[kept], kind="mergesort")]
+        for r in range(kept.shape[0]):
+            out_labels[i, r] = labels[i, kept[r]]
+            out_scores[i, r] = scores[kept[r]]
+    return out_labels, out_scores

@@ -1,0 +1,38 @@
+"""The search in numpy, slow and plain: the oracle that kernels are held to."""
+
+import numpy as np
+
+from skxmc.topk import TopK, empty_topk
+
+
+def search_topk_reference(
+    graph, embeddings: np.ndarray, k: int, *, beam_width: int, shortlist_size: int
+) -> TopK:
+    """Do what `skxmc.search.beam.search_topk` does, one row and one path at a time, in float64."""
+    n_clusters = graph.cluster_weight.shape[0]
+    beam_width = min(beam_width, n_clusters)
+    shortlist_size = min(max(shortlist_size, k), graph.n_labels)
+    out = empty_topk(embeddings.shape[0], k)
+    for i, embedding in enumerate(embeddings.astype(np.float64)):
+        logits = graph.cluster_weight @ embedding + graph.cluster_bias
+        largest = logits.max()
+        log_softmax = logits - largest - np.log(np.exp(logits - largest).sum())
+        log_scores = np.minimum(0.0, np.log(graph.alpha) + log_softmax)
+        beam = np.lexsort((np.arange(n_clusters), -logits))[:beam_width]
+        path: dict[int, float] = {}
+        for cluster in beam:
+            for label, log_weight in zip(
+                graph.edges[cluster], graph.log_weights[cluster], strict=True
+            ):
+                if label >= 0:
+                    score = log_scores[cluster] + log_weight
+                    path[int(label)] = max(score, path.get(int(label), -np.inf))
+        shortlist = sorted(path, key=lambda label: (-path[label], label))[:shortlist_size]
+        scores = {}
+        for label in shortlist:
+            z = graph.label_weight[label] @ embedding + graph.label_bias[label]
+            scores[label] = np.exp(path[label]) / (1.0 + np.exp(-z))
+        best = sorted(scores, key=lambda label: (-scores[label], label))[:k]
+        out.indices[i, : len(best)] = best
+        out.scores[i, : len(best)] = [scores[label] for label in best]
+    return out

@@ -1,0 +1,151 @@
+"""From a beam of clusters to a shortlist of labels, on any device."""
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+
+from skxmc.ops.row_table import CsrBatch
+from skxmc.search import _kernels
+
+__all__ = ["Shortlist", "build_shortlist"]
+
+
+class Shortlist(NamedTuple):
+    """The labels kept for each row, and the path each was reached by.
+
+    Attributes
+    ----------
+    labels : CsrBatch
+        Pattern of label columns, rows in order.
+    rows : Tensor of shape (n_entries,), int64
+        Row of each entry.
+    slots : Tensor of shape (n_entries,), int64
+        Place in the row's beam of the cluster on the winning path.
+    columns : Tensor of shape (n_entries,), int64
+        Column of that cluster's row of edges.
+    """
+
+    labels: CsrBatch
+    rows: Tensor
+    slots: Tensor
+    columns: Tensor
+
+
+def build_shortlist(
+    beam: Tensor,
+    beam_scores: Tensor,
+    edges: Tensor,
+    log_weights: Tensor,
+    n_labels: int,
+    k: int,
+    positives: CsrBatch | None = None,
+    noise: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> Shortlist:
+    """Keep the k labels of each row with the best path score max_c (log s_c + log a_cl).
+
+    Parameters
+    ----------
+    beam : Tensor of shape (n_rows, width), int64
+        Rows of `edges` to follow, each at most once a row, -1 where unused.
+    beam_scores : Tensor of shape (n_rows, width), float32
+        Log cluster scores.
+    edges : Tensor of shape (n_clusters, n_edges), int32
+        Label columns, -1 where unused.
+    log_weights : Tensor of shape (n_clusters, n_edges), float32
+        Log edge weights.
+    n_labels : int
+        Number of labels.
+    k : int
+        Labels kept a row; fewer where the beam leads to fewer.
+    positives : CsrBatch or None
+        Labels kept in any case, if the beam leads to them.
+    noise : float, default=0.0
+        0 keeps the best; 1 draws k labels without replacement in proportion to their path scores.
+    generator : torch.Generator or None
+        CPU generator that seeds the draw.
+
+    Returns
+    -------
+    shortlist : Shortlist
+        No label occurs twice in a row.
+    """
+    seed = 0
+    if noise > 0:
+        seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
+    beam_scores, log_weights = beam_scores.detach(), log_weights.detach()
+    k = min(k, n_labels)
+    if beam.device.type == "cpu":
+        found = _numba(beam, beam_scores, edges, log_weights, n_labels, k, positives, noise, seed)
+    else:
+        found = _torch(beam, beam_scores, edges, log_weights, n_labels, k, positives, noise, seed)
+    return _compress(*found)
+
+
+def _numba(beam, beam_scores, edges, log_weights, n_labels, k, positives, noise, seed):
+    if positives is None:
+        indptr, indices = np.zeros(beam.shape[0] + 1, np.int32), np.zeros(0, np.int32)
+    else:
+        indptr, indices = positives.indptr.numpy(), positives.indices.numpy()
+    found = _kernels.shortlist(
+        beam.numpy(), beam_scores.numpy(), edges.numpy(), log_weights.numpy(),
+        n_labels, k, indptr, indices, float(noise), seed, numba.get_num_threads(),
+    )  # fmt: skip
+    return tuple(torch.from_numpy(array) for array in found)
+
+
+def _torch(beam, beam_scores, edges, log_weights, n_labels, k, positives, noise, seed):
+    """Sort all paths of a row by label, keep each label's best, then take the top k."""
+    n_rows, n_edges = beam.shape[0], edges.shape[1]
+    followed = beam.clamp(min=0)
+    labels = edges[followed].masked_fill((beam < 0)[:, :, None], -1).reshape(n_rows, -1).long()
+    scores = (beam_scores[:, :, None] + log_weights[followed]).reshape(n_rows, -1)
+    scores = scores.masked_fill(labels < 0, -torch.inf)
+    by_score = torch.argsort(scores, dim=1, descending=True, stable=True)
+    labels_by_score = labels.gather(1, by_score)
+    order = by_score.gather(1, torch.argsort(labels_by_score, dim=1, stable=True))
+    labels, scores = labels.gather(1, order), scores.gather(1, order)
+    first = torch.ones_like(labels, dtype=torch.bool)
+    first[:, 1:] = labels[:, 1:] != labels[:, :-1]
+    usable = first & (labels >= 0)
+    if noise > 0:
+        generator = torch.Generator(labels.device).manual_seed(seed)
+        uniform = torch.rand(scores.shape, generator=generator, device=labels.device)
+        scores = scores - noise * torch.log(-torch.log(uniform.clamp(1e-20, 1 - 1e-7)))
+    if positives is not None:
+        rows = torch.arange(n_rows, device=labels.device)[:, None].expand_as(labels)
+        kept = contains(positives, rows.reshape(-1), labels.reshape(-1), n_labels)
+        scores = scores.masked_fill(kept.reshape(labels.shape), torch.inf)
+    scores = scores.masked_fill(~usable, -torch.inf)
+    # labels ascend within a row, so a stable sort breaks ties by the smaller label
+    top = torch.argsort(scores, dim=1, descending=True, stable=True)[:, :k]
+    found = usable.gather(1, top)
+    path = order.gather(1, top)
+    return labels.gather(1, top).masked_fill(~found, -1), path % n_edges, path // n_edges
+
+
+def _compress(labels, columns, slots) -> Shortlist:
+    """Drop the padding of (n_rows, k) arrays."""
+    found = labels >= 0
+    lengths = found.sum(dim=1)
+    indptr = torch.zeros(labels.shape[0] + 1, dtype=torch.int64, device=labels.device)
+    torch.cumsum(lengths, dim=0, out=indptr[1:])
+    rows = torch.repeat_interleave(torch.arange(labels.shape[0], device=labels.device), lengths)
+    return Shortlist(
+        CsrBatch(indptr, labels[found]), rows, slots[found].long(), columns[found].long()
+    )
+
+
+def contains(positives: CsrBatch, rows: Tensor, labels: Tensor, n_labels: int) -> Tensor:
+    """Whether each (row, label) pair is an entry of `positives` (sorted within rows)."""
+    lengths = (positives.indptr[1:] - positives.indptr[:-1]).long()
+    all_rows = torch.arange(lengths.shape[0], device=lengths.device)
+    keys = torch.repeat_interleave(all_rows, lengths) * n_labels + positives.indices
+    if keys.shape[0] == 0:
+        return torch.zeros_like(rows, dtype=torch.bool)
+    wanted = rows * n_labels + labels
+    place = torch.searchsorted(keys, wanted).clamp(max=keys.shape[0] - 1)
+    return keys[place] == wanted

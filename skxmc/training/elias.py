@@ -1,0 +1,216 @@
+"""The ELIAS objective: encoder, cluster index and label head trained on shortlists."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from skxmc.encoders.base import Encoder, csr_batch
+from skxmc.heads.label_head import LabelHead
+from skxmc.index import ClusterIndex, best_parents
+from skxmc.losses.elias import elias_loss
+from skxmc.ops.row_table import CsrBatch
+from skxmc.search.beam import SearchGraph
+from skxmc.search.shortlist import Shortlist, build_shortlist, contains
+
+__all__ = ["EliasModel", "EliasObjective", "EliasRates", "freeze"]
+
+
+class EliasModel(nn.Module):
+    """The three parts data flows through, held together as one module.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        Rows to embeddings.
+    index : ClusterIndex
+        Embeddings to clusters, clusters to labels.
+    head : LabelHead
+        Embeddings to label logits.
+    """
+
+    def __init__(self, encoder: Encoder, index: ClusterIndex, head: LabelHead):
+        super().__init__()
+        self.encoder = encoder
+        self.index = index
+        self.head = head
+
+
+@dataclass(frozen=True)
+class EliasRates:
+    """Rates and weights of one stage.
+
+    Attributes
+    ----------
+    lr_encoder, lr_clusters, lr_edges : float
+        Learning rates of the encoder's dense layers, the cluster layer and the edge logits.
+    lr_factor_tables : float
+        Factor on the rates of the feature and label tables.
+    weight_decay : float
+        Decoupled decay of dense weight matrices.
+    dropout : float
+        Dropout of the embedding.
+    lambda_shortlist : float
+        Weight of the positives' path cost in the loss.
+    beam_width, shortlist_size : int
+        Clusters followed and labels scored for each training row.
+    exploration : float
+        1 draws the shortlist in proportion to the path scores, 0 takes the best.
+    """
+
+    lr_encoder: float
+    lr_clusters: float
+    lr_edges: float
+    lr_factor_tables: float
+    weight_decay: float
+    dropout: float
+    lambda_shortlist: float
+    beam_width: int
+    shortlist_size: int
+    exploration: float
+
+
+class EliasObjective:
+    """Loss of ELIAS on mini-batches of training rows.
+
+    Parameters
+    ----------
+    module : EliasModel
+        What is trained.
+    data : object
+        Training rows as the encoder's `prepare` returned them.
+    Y : csr_array of shape (n_rows, n_labels), float32
+        Canonical 0/1 indicator.
+    rates : EliasRates
+        Settings of the stage.
+    device : torch.device
+        Where the module lives.
+    """
+
+    def __init__(
+        self,
+        module: EliasModel,
+        data: Any,
+        Y: sp.csr_array,
+        rates: EliasRates,
+        device: torch.device,
+    ):
+        self.module = module
+        self.data = data
+        self.Y = Y
+        self.rates = rates
+        self.device = device
+        # on the host, so that drawing a seed never waits for the device
+        self.generator = torch.Generator()
+        self.generator.manual_seed(int(torch.randint(2**31 - 1, (1,))))
+        self.refresh_parents()
+
+    def refresh_parents(self) -> None:
+        """Find each label's heaviest edge anew; call it when edge weights have changed."""
+        index = self.module.index
+        with torch.no_grad():
+            weights = index.log_weights().cpu().numpy()
+        parents = best_parents(index.edges.cpu().numpy(), weights, self.Y.shape[1])
+        self.parents = torch.from_numpy(parents).to(self.device)
+
+    @property
+    def table_factor(self) -> float:
+        """Factor on the tables' own learning rates."""
+        return self.rates.lr_factor_tables
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return the dense parameters with their learning rates."""
+        index, rates = self.module.index, self.rates
+        groups = [
+            {"params": list(self.module.encoder.parameters()), "lr": rates.lr_encoder},
+            {"params": list(index.clusters.parameters()), "lr": rates.lr_clusters},
+        ]
+        for group in groups:
+            group["weight_decay"] = rates.weight_decay
+        if index.edge_logits is not None:
+            # the softmax over a row's edges would fight a decay towards equal weights
+            edges = {"params": [index.edge_logits], "lr": rates.lr_edges, "weight_decay": 0.0}
+            groups.append(edges)
+        return groups
+
+    def loss(self, rows: np.ndarray) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss of a mini-batch, with the share of positives the beam alone found."""
+        model, rates = self.module, self.rates
+        positives = csr_batch(self.Y, rows, self.device)
+        embeddings = model.encoder(model.encoder.collate(self.data, rows, self.device))
+        embeddings = F.dropout(embeddings.float(), rates.dropout)
+        log_scores = model.index.log_scores(embeddings)
+        beam, recall = self._beam(log_scores.detach(), positives)
+        # only the rows of the graph that some beam follows take part in the softmax
+        used, local = torch.unique(beam.clamp(min=0), return_inverse=True)
+        local = local.masked_fill(beam < 0, -1)
+        beam_scores = log_scores.gather(1, beam.clamp(min=0))
+        log_weights = model.index.log_weights(used)
+        shortlist = build_shortlist(
+            local,
+            beam_scores,
+            model.index.edges[used],
+            log_weights,
+            self.Y.shape[1],
+            rates.shortlist_size,
+            positives,
+            rates.exploration,
+            self.generator,
+        )
+        log_path = _log_path(shortlist, local, beam_scores, log_weights)
+        logits = model.head(embeddings, shortlist.labels)
+        n_labels = self.Y.shape[1]
+        positive = contains(positives, shortlist.rows, shortlist.labels.indices.long(), n_labels)
+        classification, path = elias_loss(
+            log_path, logits, positive, shortlist.rows, embeddings.shape[0]
+        )
+        total = classification + rates.lambda_shortlist * path
+        return total, {"path_loss": path.detach(), "beam_recall": recall}
+
+    def _beam(self, log_scores: Tensor, positives: CsrBatch) -> tuple[Tensor, Tensor]:
+        """Best clusters of each row plus its positives' parents, -1 padded; and beam recall."""
+        n_rows, n_clusters = log_scores.shape
+        width = min(self.rates.beam_width, n_clusters)
+        chosen = torch.zeros(log_scores.shape, dtype=torch.bool, device=self.device)
+        chosen.scatter_(1, log_scores.topk(width, dim=1).indices, True)
+        lengths = (positives.indptr[1:] - positives.indptr[:-1]).long()
+        rows = torch.repeat_interleave(torch.arange(n_rows, device=self.device), lengths)
+        parents = self.parents[positives.indices.long()]
+        hits = chosen[rows, parents].float()
+        recall = hits.mean() if hits.numel() else torch.ones((), device=self.device)
+        chosen[rows, parents] = True
+        counts = chosen.sum(dim=1)
+        row_of, cluster_of = chosen.nonzero(as_tuple=True)
+        starts = torch.cumsum(counts, 0) - counts
+        place = torch.arange(row_of.shape[0], device=self.device) - starts[row_of]
+        beam = torch.full((n_rows, int(counts.max())), -1, device=self.device)
+        beam[row_of, place] = cluster_of
+        return beam, recall
+
+
+def _log_path(shortlist: Shortlist, beam, beam_scores, log_weights) -> Tensor:
+    """Log path score of each entry; gradients flow through its winning path only."""
+    cluster = beam[shortlist.rows, shortlist.slots]
+    return beam_scores[shortlist.rows, shortlist.slots] + log_weights[cluster, shortlist.columns]
+
+
+def freeze(model: EliasModel) -> SearchGraph:
+    """Take the trained model's arrays; they share memory with the model where it is on the CPU."""
+    index, rows = model.index, model.head.rows
+    with torch.no_grad():
+        tensors = (
+            index.clusters.weight,
+            index.clusters.bias,
+            index.edges,
+            index.log_weights(),
+            rows.weight,
+            rows.bias,
+        )
+        weight, bias, edges, log_weights, label_weight, label_bias = (
+            tensor.detach().cpu().numpy() for tensor in tensors
+        )
+    return SearchGraph(weight, bias, index.alpha, edges, log_weights, label_weight, label_bias)

@@ -1,0 +1,217 @@
+"""The two stages of ELIAS: from raw rows to a trained model."""
+
+from typing import Any, Protocol
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from sklearn.utils import gen_batches
+
+from skxmc._sparse import as_csr, normalize_rows
+from skxmc.encoders import BagOfWords, build_encoder
+from skxmc.heads import LabelHead, log_prior
+from skxmc.index import (
+    ClusterIndex,
+    approximate_adjacency,
+    balanced_kmeans,
+    best_parents,
+    label_centroids,
+    n_clusters_for,
+    partition_adjacency,
+)
+from skxmc.search.beam import search_topk
+from skxmc.topk import TopK
+from skxmc.training.elias import EliasModel, EliasObjective, EliasRates, freeze
+from skxmc.training.fitting import (
+    Validation,
+    embed_rows,
+    hold_out,
+    resolve_batch_size,
+    resolve_epochs,
+    run_stage,
+)
+from skxmc.training.loop import Plan
+
+__all__ = ["EliasSettings", "EliasTraining"]
+
+# Epochs of each stage under "auto".
+STAGE_EPOCHS = {"stage 1": 10, "stage 2": 5}
+STAGE2_EXPLORATION = 0.0
+_MEMBERSHIP_BATCH = 1024
+
+
+class EliasSettings(Protocol):
+    """The parameters that training reads; `EliasClassifier` documents them."""
+
+    encoder: Any
+    n_clusters: Any
+    max_leaf: int
+    alpha: float
+    beta: Any
+    kappa: Any
+    beam_width: int
+    shortlist_size: int
+    train_shortlist_size: int
+    lambda_shortlist: float
+    dropout: float
+    stage1_epochs: Any
+    stage2_epochs: Any
+    recluster: bool
+    batch_size: Any
+    lr_labels: float
+    lr_clusters: float
+    lr_edges: float
+    lr_encoder: float
+    stage2_factor: float
+    weight_decay: float
+    warmup: float
+    max_grad_norm: Any
+    early_stopping: bool
+    validation_fraction: float
+    validation_metric: str
+    patience: int
+    precision: str
+    verbose: int
+
+
+class EliasTraining:
+    """One fit: partition, stage 1, opening of the graph, stage 2.
+
+    Parameters
+    ----------
+    settings : EliasSettings
+        Read, never written.
+    random_state : RandomState
+        Source of all randomness but torch's, which the caller seeds.
+    device : torch.device
+        Where to train.
+    """
+
+    def __init__(
+        self, settings: EliasSettings, random_state: np.random.RandomState, device: torch.device
+    ):
+        self.settings = settings
+        self.rng = random_state
+        self.device = device
+
+    def run(
+        self, X: Any, Y: sp.csr_array, model: EliasModel | None = None
+    ) -> tuple[EliasModel, list[dict[str, Any]]]:
+        """Train a new model, or an earlier one further (stage 2 only)."""
+        s = self.settings
+        fraction = s.validation_fraction if s.early_stopping else 0.0
+        X, Y, X_valid, Y_valid = hold_out(X, Y, fraction, self.rng)
+        fresh = model is None
+        if model is None:
+            model = self._start(X, Y)
+        model.to(self.device)
+        data = model.encoder.prepare(X)
+        validation = None
+        if Y_valid is not None:
+            validation = self._validation(model, X_valid, Y_valid, Y)
+        history: list[dict[str, Any]] = []
+        if fresh:
+            history += self._stage("stage 1", model, data, Y, validation)
+            if s.recluster:
+                self._recluster(model, X, data, Y)
+                history += self._stage("stage 1", model, data, Y, validation)
+            self._open_graph(model, data, Y)
+        history += self._stage("stage 2", model, data, Y, validation)
+        return model, history
+
+    def _start(self, X: Any, Y: sp.csr_array) -> EliasModel:
+        """Make encoder, partition and head as they are before the first step."""
+        s = self.settings
+        encoder = build_encoder(BagOfWords() if s.encoder is None else s.encoder, X, self.rng)
+        features = X
+        if isinstance(X, list):
+            features = embed_rows(encoder, encoder.prepare(X), len(X), torch.device("cpu"))
+        centroids = label_centroids(normalize_rows(as_csr(features)), Y)
+        counts = np.bincount(Y.indices, minlength=Y.shape[1])
+        bias = torch.from_numpy(log_prior(counts, Y.shape[0]))
+        index = self._partition(centroids, encoder.embedding_dim)
+        return EliasModel(encoder, index, LabelHead(bias, encoder.embedding_dim, lr=s.lr_labels))
+
+    def _partition(self, centroids: sp.csr_array, embedding_dim: int) -> ClusterIndex:
+        n_clusters = self.settings.n_clusters
+        if n_clusters == "auto":
+            n_clusters = n_clusters_for(centroids.shape[0], self.settings.max_leaf)
+        assignment = balanced_kmeans(centroids, n_clusters, random_state=self.rng)
+        adjacency = partition_adjacency(assignment, n_clusters)
+        return ClusterIndex(embedding_dim, adjacency, alpha=self.settings.alpha)
+
+    def _recluster(self, model: EliasModel, X: Any, data: Any, Y: sp.csr_array) -> None:
+        """Put a partition made from features and learned embeddings in the index's place."""
+        embeddings = as_csr(embed_rows(model.encoder, data, Y.shape[0], self.device))
+        parts = [label_centroids(normalize_rows(embeddings), Y)]
+        if not isinstance(X, list):
+            parts.append(label_centroids(normalize_rows(as_csr(X)), Y))
+        centroids = as_csr(sp.hstack(parts, format="csr"))
+        model.index = self._partition(centroids, embeddings.shape[1]).to(self.device)
+
+    def _stage(self, title, model, data, Y, validation) -> list[dict[str, Any]]:
+        s = self.settings
+        first = title == "stage 1"
+        n_rows = Y.shape[0]
+        batch_size = resolve_batch_size(s.batch_size, n_rows)
+        asked = s.stage1_epochs if first else s.stage2_epochs
+        n_epochs = resolve_epochs(asked, STAGE_EPOCHS[title], n_rows, batch_size)
+        if n_epochs == 0:
+            return []
+        factor = 1.0 if first else s.stage2_factor
+        rates = EliasRates(
+            lr_encoder=s.lr_encoder * factor,
+            lr_clusters=s.lr_clusters * factor,
+            lr_edges=s.lr_edges,
+            lr_factor_tables=factor,
+            weight_decay=s.weight_decay,
+            dropout=s.dropout,
+            lambda_shortlist=s.lambda_shortlist,
+            beam_width=s.beam_width,
+            shortlist_size=s.train_shortlist_size,
+            # in stage 1 all labels of a cluster tie, so that the best would always be the same
+            exploration=1.0 if first else STAGE2_EXPLORATION,
+        )
+        plan = Plan(n_epochs, batch_size, s.warmup, s.max_grad_norm, s.precision)
+        objective = EliasObjective(model, data, Y, rates, self.device)
+        return run_stage(title, objective, plan, n_rows, self.rng, validation, s.verbose)
+
+    def _open_graph(self, model: EliasModel, data: Any, Y: sp.csr_array) -> None:
+        """Between the stages: count where the model sends each label's rows, and open the graph."""
+        s, index = self.settings, model.index
+        mean_size = Y.shape[1] / index.n_clusters
+        kappa = int(np.ceil(4 * mean_size)) if s.kappa == "auto" else s.kappa
+        beta = max(1.0, 1.5 * mean_size) if s.beta == "auto" else s.beta
+        edges = index.edges.cpu().numpy()
+        assignment = best_parents(edges, (edges >= 0).astype(np.float32), Y.shape[1])
+        membership = self._membership(model, data, Y.shape[0])
+        index.learn_edges(approximate_adjacency(Y, membership, assignment, kappa), beta=beta)
+
+    @torch.no_grad()
+    def _membership(self, model: EliasModel, data: Any, n_rows: int) -> sp.csr_array:
+        """Softmax cluster scores of each row's beam."""
+        width = min(self.settings.beam_width, model.index.n_clusters)
+        model.eval()
+        values, clusters = [], []
+        for part in gen_batches(n_rows, _MEMBERSHIP_BATCH):
+            rows = np.arange(part.start, part.stop)
+            embeddings = model.encoder(model.encoder.collate(data, rows, self.device)).float()
+            # uncapped: among clusters that are fully on, the softmax still tells the best
+            shares = torch.softmax(model.index.clusters(embeddings), dim=1)
+            top = shares.topk(width, dim=1)
+            values.append(top.values.cpu().numpy())
+            clusters.append(top.indices.cpu().numpy())
+        indptr = np.arange(0, n_rows * width + 1, width)
+        arrays = (np.concatenate(values).ravel(), np.concatenate(clusters).ravel(), indptr)
+        return sp.csr_array(arrays, shape=(n_rows, model.index.n_clusters))
+
+    def _validation(self, model, X, Y, Y_train) -> Validation:
+        s = self.settings
+        data = model.encoder.prepare(X)
+
+        def predict(k: int) -> TopK:
+            embeddings = embed_rows(model.encoder, data, Y.shape[0], self.device)
+            sizes = {"beam_width": s.beam_width, "shortlist_size": s.shortlist_size}
+            return search_topk(freeze(model), embeddings, k, **sizes)
+
+        return Validation(predict, Y, Y_train, s.validation_metric, s.patience)

@@ -1,0 +1,200 @@
+"""The training loop: epochs over shuffled mini-batches, one schedule for all learning rates."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from skxmc.ops.row_table import RowTable
+from skxmc.training.callbacks import Callback
+
+__all__ = ["Objective", "Plan", "Trainer", "schedule"]
+
+
+class Objective(Protocol):
+    """What is trained: a module, its dense parameters' learning rates, and a loss of rows."""
+
+    @property
+    def module(self) -> nn.Module:
+        """What is trained; its row tables are found by themselves."""
+        ...
+
+    @property
+    def table_factor(self) -> float:
+        """Factor on the row tables' own learning rates."""
+        ...
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return dense parameters by learning rate, in the form torch optimisers take."""
+        ...
+
+    def loss(self, rows: np.ndarray) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss of a mini-batch and scalars worth recording."""
+        ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how to train.
+
+    Attributes
+    ----------
+    n_epochs : int
+        Passes over the rows.
+    batch_size : int
+        Rows of a mini-batch.
+    warmup : float
+        Share of the steps over which the rates rise from 0; they fall linearly to 0 after.
+    max_grad_norm : float or None
+        Bound on the norm of the dense parameters' gradient.
+    precision : {"float32", "bfloat16"}
+        Arithmetic of the dense layers.
+    """
+
+    n_epochs: int
+    batch_size: int
+    warmup: float = 0.1
+    max_grad_norm: float | None = None
+    precision: str = "float32"
+
+
+class Trainer:
+    """Runs a plan on an objective.
+
+    Parameters
+    ----------
+    objective : Objective
+        What to train.
+    plan : Plan
+        How.
+    callbacks : list of Callback
+        Told of every epoch and batch; one may end the training.
+    """
+
+    def __init__(self, objective: Objective, plan: Plan, callbacks: list[Callback]):
+        self.objective = objective
+        self.plan = plan
+        self.callbacks = callbacks
+
+    def run(self, n_rows: int, rng: np.random.RandomState) -> list[dict[str, float]]:
+        """Train; returns one record an epoch."""
+        plan, objective = self.plan, self.objective
+        optimizer = _dense_optimizer(objective)
+        tables = [m for m in objective.module.modules() if isinstance(m, RowTable)]
+        rates = [group["lr"] for group in optimizer.param_groups] if optimizer else []
+        n_batches = -(-n_rows // plan.batch_size)
+        n_steps, step = n_batches * plan.n_epochs, 0
+        records: list[dict[str, float]] = []
+        self._tell("on_train_begin", plan.n_epochs, n_batches)
+        try:
+            for epoch in range(plan.n_epochs):
+                objective.module.train()
+                meter = _Meter()
+                order = rng.permutation(n_rows)
+                for batch in range(n_batches):
+                    rows = order[batch * plan.batch_size : (batch + 1) * plan.batch_size]
+                    factor = schedule(step, n_steps, plan.warmup)
+                    if optimizer:
+                        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                            group["lr"] = rate * factor
+                    meter.add(self._step(rows, optimizer, tables, factor), rows.size)
+                    step += 1
+                    self._tell("on_batch_end", meter.means())
+                objective.module.eval()
+                record = {"epoch": float(epoch + 1), **meter.means()}
+                records.append(record)
+                # every callback hears of the epoch, also after one has asked to stop
+                wishes = [callback.on_epoch_end(record) for callback in self.callbacks]
+                if any(wishes):
+                    break
+        finally:
+            objective.module.eval()
+            self._tell("on_train_end")
+        return records
+
+    def _step(self, rows, optimizer, tables, factor) -> dict[str, Tensor]:
+        device = next(self.objective.module.buffers()).device
+        half = self.plan.precision == "bfloat16"
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
+            loss, scalars = self.objective.loss(rows)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                "the training loss is no longer finite: lower the learning rates (lr_labels, "
+                "lr_clusters, the encoder's lr) and fit again."
+            )
+        if optimizer:
+            optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if optimizer:
+            if self.plan.max_grad_norm is not None:
+                dense = [p for group in optimizer.param_groups for p in group["params"]]
+                nn.utils.clip_grad_norm_(dense, self.plan.max_grad_norm)
+            optimizer.step()
+        for table in tables:
+            table.step(factor * self.objective.table_factor)
+        return {"loss": loss.detach(), **scalars}
+
+    def _tell(self, hook: str, *args) -> None:
+        for callback in self.callbacks:
+            getattr(callback, hook)(*args)
+
+
+def schedule(step: int, n_steps: int, warmup: float) -> float:
+    """Factor on all learning rates: a linear rise over `warmup` of the steps, then a linear fall.
+
+    Parameters
+    ----------
+    step : int
+        Steps done so far.
+    n_steps : int
+        Steps of the whole run.
+    warmup : float
+        Share of the steps that the rise takes.
+
+    Returns
+    -------
+    factor : float
+        In (0, 1].
+
+    Examples
+    --------
+    >>> from skxmc.training.loop import schedule
+    >>> [schedule(step, 10, 0.2) for step in (0, 1, 2, 9)]
+    [0.5, 1.0, 1.0, 0.125]
+    """
+    rise = round(warmup * n_steps)
+    if step < rise:
+        return (step + 1) / rise
+    return (n_steps - step) / max(1, n_steps - rise)
+
+
+def _dense_optimizer(objective: Objective) -> torch.optim.Optimizer | None:
+    groups = []
+    for group in objective.parameter_groups():
+        # a RowTable's anchor is a parameter of no elements
+        parameters = [p for p in group["params"] if p.numel() and p.requires_grad]
+        decayed = [p for p in parameters if p.ndim > 1]
+        plain = [p for p in parameters if p.ndim <= 1]
+        groups += [{**group, "params": decayed}] if decayed else []
+        groups += [{**group, "params": plain, "weight_decay": 0.0}] if plain else []
+    return torch.optim.AdamW(groups) if groups else None
+
+
+class _Meter:
+    """Running means of an epoch, each batch weighed by its rows."""
+
+    def __init__(self):
+        self.sums: dict[str, Tensor] = {}
+        self.weight = 0
+
+    def add(self, scalars: dict[str, Tensor], weight: int) -> None:
+        for name, value in scalars.items():
+            self.sums[name] = self.sums.get(name, torch.zeros((), device=value.device)) + (
+                value * weight
+            )
+        self.weight += weight
+
+    def means(self) -> dict[str, float]:
+        return {name: float(total) / max(1, self.weight) for name, total in self.sums.items()}
