@@ -37,7 +37,8 @@ def update(table, batch, vectors, lr):
     pattern = torch.stack((place, row_of_entry(batch.indptr)))
     shape = (touched.shape[0], vectors.shape[0])
     gradient = torch.sparse.mm(
-        torch.sparse_coo_tensor(pattern, batch.data.float(), shape), vectors.float()
+        torch.sparse_coo_tensor(pattern, batch.data.float(), shape, check_invariants=False),
+        vectors.float(),
     )
     if table.optimizer == "adam":
         _adam(table, touched, gradient, lr)

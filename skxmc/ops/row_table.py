@@ -42,9 +42,14 @@ class RowTable(nn.Module):
     lr : float
         Learning rate; `step` multiplies it by the factor of the schedule.
     optimizer : {"adagrad", "adam"}
-        Row-wise Adagrad keeps one number a row; lazy Adam two moments an entry.
+        Row-wise Adagrad keeps one number a row; lazy Adam two moments an entry, and no bias.
     weight_decay : float
         Decoupled decay of touched rows, as in AdamW.
+
+    Raises
+    ------
+    ValueError
+        If the optimizer is unknown, or is "adam" where there are biases.
 
     Notes
     -----
@@ -79,6 +84,10 @@ class RowTable(nn.Module):
         weight_decay: float = 0.0,
     ):
         super().__init__()
+        if optimizer not in ("adagrad", "adam"):
+            raise ValueError(f"RowTable: optimizer must be 'adagrad' or 'adam', got {optimizer!r}.")
+        if optimizer == "adam" and bias is not None:
+            raise ValueError("RowTable: 'adam' learns no bias; use 'adagrad' for a table with one.")
         self.register_buffer("weight", weight)
         self.has_bias = bias is not None
         empty = torch.zeros(weight.shape[0]) if bias is None else bias
@@ -101,7 +110,7 @@ class RowTable(nn.Module):
 
     def note(self, batch: CsrBatch, vectors: Tensor) -> None:
         """Remember a gradient: row c gets the sum of data[p] * vectors[row of p]."""
-        self._notes.append((batch, vectors))
+        self._notes.append((batch, vectors.detach()))
 
     @torch.no_grad()
     def step(self, factor: float = 1.0) -> None:

@@ -1,0 +1,118 @@
+"""The kernels themselves: grouping, read-only arrays, threads."""
+
+import numba
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from hypothesis import given
+
+from skxmc.ops import _kernels
+from skxmc.ops.row_table import CsrBatch
+
+from .oracles import columns_of, grid, make_batch, make_table, problems, row_of_entry
+
+
+@given(problem=problems())
+def test_group_by_column_against_numpy(problem):
+    n_columns, _, lists, _ = problem
+    batch = make_batch(lists, None)
+    slot = np.full(n_columns, -1, dtype=np.int64)
+    touched, starts, rows, positions = _kernels.group_by_column(
+        batch.indptr.numpy(), batch.indices.numpy(), slot
+    )
+    columns, row_of = columns_of(lists), row_of_entry(lists)
+    names, first = np.unique(columns, return_index=True)
+    np.testing.assert_array_equal(touched, names[np.argsort(first)])
+    assert len(starts) == len(touched) + 1
+    for t, column in enumerate(touched):
+        group = slice(starts[t], starts[t + 1])
+        where = np.flatnonzero(columns == column)
+        np.testing.assert_array_equal(positions[group], where)
+        np.testing.assert_array_equal(rows[group], row_of[where])
+    assert starts[-1] == columns.size
+    np.testing.assert_array_equal(slot, -1)
+
+
+def read_only(array, dtype):
+    array = np.asarray(array, dtype=dtype)
+    array.flags.writeable = False
+    return array
+
+
+def test_kernels_take_read_only_arrays():
+    rng = np.random.default_rng(0)
+    lists = [[0, 3], [], [3, 1]]
+    indptr, indices = read_only([0, 2, 2, 4], np.int32), read_only(columns_of(lists), np.int32)
+    data, table = (
+        read_only(rng.normal(size=4), np.float32),
+        read_only(rng.normal(size=(5, 3)), "f4"),
+    )
+    queries, bias = read_only(rng.normal(size=(3, 3)), "f4"), read_only(rng.normal(size=5), "f4")
+    out = np.empty((3, 3), dtype=np.float32)
+    _kernels.bag(indptr, indices, data, table, out)
+    pattern = sp.csr_array((data, indices, indptr), shape=(3, 5))
+    np.testing.assert_allclose(out, pattern.toarray() @ table, rtol=1e-5, atol=1e-6)
+    dots = np.empty(4, dtype=np.float32)
+    _kernels.sampled_dot(indptr, indices, queries, table, bias, dots)
+    scores = queries @ table.T + bias
+    np.testing.assert_allclose(dots, scores[row_of_entry(lists), columns_of(lists)], rtol=1e-5)
+
+    groups = _kernels.group_by_column(indptr, indices, np.full(5, -1))
+    groups = [read_only(part, part.dtype) for part in groups]
+    changed, squares = table.copy(), np.zeros(5, dtype=np.float32)
+    rates = np.float32(0.1), np.float32(0)
+    _kernels.adagrad_rows(*groups, data, queries, changed, bias.copy(), squares, *rates, True)
+    gradient = pattern.toarray().T @ queries
+    np.testing.assert_allclose(squares, (gradient**2).mean(axis=1), rtol=1e-5)
+    moments = [np.zeros((5, 3), dtype=np.float32) for _ in range(2)]
+    counts = np.zeros(5, dtype=np.int64)
+    _kernels.adam_rows(*groups, data, queries, table.copy(), *moments, counts, *rates)
+    np.testing.assert_allclose(moments[0], 0.1 * gradient, rtol=1e-5, atol=1e-7)
+    np.testing.assert_array_equal(counts, [1, 1, 0, 1, 0])
+
+
+@pytest.fixture
+def two_threads():
+    if numba.config.NUMBA_NUM_THREADS < 2:
+        pytest.skip("needs NUMBA_NUM_THREADS of 2 or more")
+    before = numba.get_num_threads()
+    yield
+    numba.set_num_threads(before)
+
+
+@pytest.mark.parametrize("optimizer", ["adagrad", "adam"])
+def test_results_do_not_depend_on_the_number_of_threads(two_threads, optimizer):
+    def results(n_threads):
+        numba.set_num_threads(n_threads)
+        rng = np.random.default_rng(0)
+        lists = [rng.integers(0, 40, size=n).tolist() for n in rng.integers(0, 30, size=50)]
+        weight, values = rng.normal(size=(40, 17)), rng.normal(size=columns_of(lists).size)
+        table = make_table("numba", weight, lr=0.1, optimizer=optimizer)
+        batch = make_batch(lists, values)
+        out = [table.bag(batch).detach(), table.dot(table.bag(batch), batch).detach()]
+        for _ in range(2):
+            table.note(batch, torch.tensor(rng.normal(size=(50, 17))).float())
+            table.step()
+        return [*out, table.weight, table.bias]
+
+    for one, two in zip(results(1), results(2), strict=True):
+        assert torch.equal(one, two)
+
+
+@given(problem=problems())
+def test_a_row_does_not_depend_on_its_neighbours(problem):
+    n_columns, width, lists, rng = problem
+    values, table = (
+        rng.normal(size=columns_of(lists).size),
+        make_table("numba", rng.normal(size=(n_columns, width)), grid(rng, n_columns)),
+    )
+    batch, queries = make_batch(lists, values), torch.tensor(rng.normal(size=(len(lists), width)))
+    bags, dots = table.bag(batch), table.dot(queries.float(), batch)
+    for i in range(len(lists)):
+        part = slice(int(batch.indptr[i]), int(batch.indptr[i + 1]))
+        alone = CsrBatch(
+            torch.tensor([0, part.stop - part.start]), batch.indices[part], batch.data[part]
+        )
+        assert torch.equal(table.bag(alone)[0], bags[i])
+        assert torch.equal(table.dot(queries[i : i + 1].float(), alone), dots[part])
