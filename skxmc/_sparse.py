@@ -12,7 +12,7 @@ def as_csr(X, dtype=np.float32) -> sp.csr_array:
     """
     out = sp.csr_array(X, dtype=dtype)
     if not out.has_canonical_format:
-        out = out.copy() if sp.issparse(X) and np.shares_memory(out.data, X.data) else out
+        out = out.copy()  # its arrays may be those of X
         out.sum_duplicates()
     limit = np.iinfo(np.int32).max
     if out.indices.dtype != np.int32 and max(out.nnz, *out.shape) <= limit:

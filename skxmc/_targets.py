@@ -66,8 +66,12 @@ def encode_targets(y: Any) -> Targets:
     y = column_or_1d(y, warn=True)
     if y.dtype.kind == "f" and not np.isfinite(y).all():
         raise ValueError("y contains NaN or infinity; every row needs a label.")
-    check_classification_targets(y)
-    classes, codes = np.unique(y, return_inverse=True)
+    try:
+        check_classification_targets(y)
+        classes, codes = np.unique(y, return_inverse=True)
+    except TypeError:
+        types = ", ".join(sorted({type(label).__name__ for label in y}))
+        raise TypeError(f"y must hold labels of one type, got a mix of {types}.") from None
     ones = np.ones(y.size, dtype=np.float32)
     indptr = np.arange(y.size + 1)
     Y = sp.csr_array((ones, codes, indptr), shape=(y.size, classes.size))
@@ -89,20 +93,16 @@ def indicator_csr(y: Any, name: str = "y") -> sp.csr_array:
     if wrong.size:
         raise ValueError(
             f"{name} must be a 0/1 indicator of shape (n_rows, n_labels), got the value "
-            f"{wrong.flat[0]!r}. {LISTS_ADVICE}"
+            f"{wrong.flat[0].item()!r}. {LISTS_ADVICE}"
         )
-    Y = sp.csr_array(y)
-    if not Y.has_canonical_format:
-        Y = Y.copy()
-        Y.sum_duplicates()
-        Y.data = np.minimum(Y.data, 1) if Y.dtype != bool else Y.data
-    Y = Y.astype(np.float32)
-    if Y.nnz != np.count_nonzero(Y.data):
-        Y = Y.copy()
+    # float32 before duplicates are summed, where small integers would overflow
+    Y = as_csr(y.astype(np.float32) if sp.issparse(y) else np.asarray(y, dtype=np.float32))
+    if Y.nnz and (Y.data.min() < 1 or Y.data.max() > 1):
+        Y = sp.csr_array((np.minimum(Y.data, 1), Y.indices, Y.indptr), shape=Y.shape, copy=True)
         Y.eliminate_zeros()
     if Y.shape[1] == 0:
         raise ValueError(f"{name} has no columns: there is no label to learn.")
-    return as_csr(Y)
+    return Y
 
 
 def _as_array(y: Any) -> np.ndarray:

@@ -1,7 +1,10 @@
 """Rules for parameters: every message says what was got, what is allowed and who asked."""
 
 import numbers
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
 
 
 def check_number(owner, name, value, *, minimum=None, maximum=None, above=None, below=None):
@@ -26,6 +29,22 @@ def check_option(owner, name, value, options: Iterable):
     if not any(type(value) is type(o) and value == o for o in options):
         listed = ", ".join(repr(o) for o in options)
         raise ValueError(f"{_who(owner)}: {name} must be one of {listed}, got {value!r}.")
+
+
+def check_bool(owner, name, value):
+    """Raise unless `value` is True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{_who(owner)}: {name} must be True or False, got {value!r}.")
+
+
+@contextmanager
+def blaming(owner, name, value) -> Iterator[None]:
+    """Put owner, parameter and value before the message of a TypeError or ValueError inside."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{_who(owner)}: invalid {name}={value!r}: {error}") from None
 
 
 def _who(owner) -> str:

@@ -1,12 +1,20 @@
 """BaseXMCClassifier: everything about X, y, classes and the ways of asking for predictions."""
 
 from abc import ABCMeta, abstractmethod
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils import gen_batches
+from sklearn.utils.validation import (
+    check_array,
+    check_consistent_length,
+    check_is_fitted,
+    column_or_1d,
+    validate_data,
+)
 
 from skxmc._sparse import as_csr
 from skxmc._targets import encode_targets, indicator_csr
@@ -18,6 +26,8 @@ __all__ = ["BaseXMCClassifier"]
 
 # Largest dense answer of decision_function; beyond it predict_topk is the method to call.
 MAX_DENSE_BYTES = 2 * 1024**3
+# Rows whose labels `predict` and `decision_function` look at together.
+_BATCH = 2048
 
 
 class BaseXMCClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
@@ -65,26 +75,40 @@ class BaseXMCClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         TypeError
             If a parameter is of the wrong type.
         """
+        before = self.__dict__.copy()
+        try:
+            self._fit_checked(X, y, before.get("n_features_in_"))
+        except BaseException:  # an interrupt, too, must not leave a model half old, half new
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+        return self
+
+    def _fit_checked(self, X, y, n_features_before: int | None) -> None:
         X = self._check_X(X, reset=True)
         targets = encode_targets(y)
-        n_rows = len(X) if isinstance(X, list) else X.shape[0]
+        n_rows = _n_rows(X)
         if targets.Y.shape[0] != n_rows:
             raise ValueError(f"X has {n_rows} rows, but y has {targets.Y.shape[0]}.")
         warm = self._can_continue(targets)
+        if warm and not isinstance(X, list) and X.shape[1] != n_features_before:
+            raise ValueError(
+                f"warm_start=True needs the features of the last fit ({n_features_before}), got "
+                f"{X.shape[1]} features; set warm_start=False to start anew."
+            )
         self._y_form: tuple[str, Any] = ("1d", None) if targets.single_label else _form(y)
         self.classes_ = targets.classes
         self.n_labels_ = targets.Y.shape[1]
         self.n_samples_fit_ = n_rows
         self.label_counts_ = np.bincount(targets.Y.indices, minlength=self.n_labels_)
         self._fit(X, targets.Y) if not warm else self._continue_fit(X, targets.Y)
-        return self
 
     def _can_continue(self, targets) -> bool:
         """Whether `fit` goes on from an earlier fit."""
         return False
 
     def _continue_fit(self, X: Any, Y: sp.csr_array) -> None:
-        """Train an already fitted model further."""
+        """Train an already fitted model further; if that fails, it must be as it was."""
         self._fit(X, Y)
 
     def predict_topk(self, X, k=5) -> TopK:
@@ -136,17 +160,20 @@ class BaseXMCClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         """
         if self._is_single_label():
             return self.classes_[np.maximum(self.predict_topk(X, k=1).indices[:, 0], 0)]
-        check_is_fitted(self)
-        top = self._topk(self._check_X(X, reset=False), self._n_predictable())
-        taken = (top.indices >= 0) & (top.scores > self._threshold())
-        indptr = np.concatenate(([0], np.cumsum(taken.sum(axis=1))))
-        shape = (top.indices.shape[0], self.n_labels_)
+        X = self._check_X(X, reset=False)
+        lengths, labels = [np.zeros(1, np.int64)], [np.zeros(0, np.int64)]
+        for _, top in self._search(X):
+            taken = (top.indices >= 0) & (top.scores > self._threshold())
+            lengths.append(taken.sum(axis=1))
+            labels.append(top.indices[taken])
+        indptr, indices = np.cumsum(np.concatenate(lengths)), np.concatenate(labels)
         kind, dtype = self._y_form
-        ones = np.ones(indptr[-1], dtype=dtype)
-        Y = sp.csr_array((ones, top.indices[taken], indptr), shape=shape)
+        # a dense y may have a dtype that scipy does not know
+        ones = np.ones(indices.size, dtype=np.int8 if kind == "dense" else dtype)
+        Y = sp.csr_array((ones, indices, indptr), shape=(_n_rows(X), self.n_labels_))
         Y.sort_indices()
         if kind == "dense":
-            return Y.toarray()
+            return Y.toarray().astype(dtype)
         family, layout = kind.split("-")
         return (sp.csr_matrix(Y) if family == "matrix" else Y).asformat(layout)
 
@@ -171,7 +198,7 @@ class BaseXMCClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         """
         check_is_fitted(self)
         X = self._check_X(X, reset=False)
-        n_rows = len(X) if isinstance(X, list) else X.shape[0]
+        n_rows = _n_rows(X)
         needed = n_rows * self.n_labels_ * 4
         if needed > MAX_DENSE_BYTES:
             raise ValueError(
@@ -179,10 +206,10 @@ class BaseXMCClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
                 f"{needed / 1024**3:.1f} GiB (the bound is {MAX_DENSE_BYTES / 1024**3:.0f} GiB). "
                 "Call predict_topk(X, k) for the best k labels of each row, or pass fewer rows."
             )
-        top = self._topk(X, self._n_predictable())
         scores = np.full((n_rows, self.n_labels_), -np.inf, dtype=np.float32)
-        rows, places = np.nonzero(top.indices >= 0)
-        scores[rows, top.indices[rows, places]] = top.scores[rows, places]
+        for part, top in self._search(X):
+            rows, places = np.nonzero(top.indices >= 0)
+            scores[part][rows, top.indices[rows, places]] = top.scores[rows, places]
         if self._is_single_label() and self.n_labels_ == 2:
             return scores[:, 1] - scores[:, 0]
         return scores
@@ -204,7 +231,9 @@ class BaseXMCClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         """
         top = self.predict_topk(X, k=1)
         if self._is_single_label():
-            return float(np.mean(self.classes_[np.maximum(top.indices[:, 0], 0)] == np.asarray(y)))
+            y = column_or_1d(y)
+            check_consistent_length(top.indices, y)
+            return float(np.mean(self.classes_[np.maximum(top.indices[:, 0], 0)] == y))
         return float(precision_at_k(indicator_csr(y), top, k=1))
 
     def _check_X(self, X, reset: bool):
@@ -212,6 +241,12 @@ class BaseXMCClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
             return _check_texts(X)
         X = validate_data(self, X, reset=reset, accept_sparse="csr", dtype=np.float32)
         return as_csr(X) if sp.issparse(X) else np.ascontiguousarray(X)
+
+    def _search(self, X) -> Iterator[tuple[slice, TopK]]:
+        """All labels that `predict` looks at, of a bounded number of validated rows at a time."""
+        k = self._n_predictable()
+        for part in gen_batches(_n_rows(X), _BATCH):
+            yield part, self._topk(X[part], k)
 
     def _is_single_label(self) -> bool:
         check_is_fitted(self)
@@ -226,6 +261,10 @@ class BaseXMCClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         tags.input_tags.sparse = True
         tags.classifier_tags.multi_label = True
         return tags
+
+
+def _n_rows(X) -> int:
+    return len(X) if isinstance(X, list) else X.shape[0]
 
 
 def _form(y) -> tuple[str, np.dtype]:

@@ -8,6 +8,7 @@ Data flows in three steps, so that each happens as often as it has to and no oft
 """
 
 import copy
+import warnings
 from typing import Any, ClassVar
 
 import numpy as np
@@ -74,7 +75,13 @@ class Encoder(nn.Module):
         if sp.issparse(data):
             part = data[rows]
             indptr, indices, values = map(torch.from_numpy, (part.indptr, part.indices, part.data))
-            return torch.sparse_csr_tensor(indptr, indices, values, size=part.shape).to(device)
+            with warnings.catch_warnings():
+                # torch says once that its sparse CSR is in beta; the user cannot choose another
+                warnings.filterwarnings("ignore", "Sparse CSR tensor support", UserWarning)
+                batch = torch.sparse_csr_tensor(
+                    indptr, indices, values, size=part.shape, check_invariants=False
+                )
+            return batch.to(device)
         return torch.from_numpy(data[rows]).to(device)
 
 
@@ -131,29 +138,65 @@ def build_encoder(spec: Any, X: Any, random_state: np.random.RandomState) -> Enc
     ValueError
         If a module does not return a 2-d tensor for a batch of two rows.
     """
+    check_encoder(spec)
     if hasattr(spec, "build"):
         return spec.build(X, random_state)
     if isinstance(spec, Encoder):
         return copy.deepcopy(spec)
-    if isinstance(spec, nn.Module):
-        return _wrap(copy.deepcopy(spec), X)
-    raise TypeError(
-        "encoder must be None, an encoder recipe such as skxmc.encoders.BagOfWords(), an "
-        f"skxmc.encoders.Encoder or a torch.nn.Module, got {spec!r}."
-    )
+    return _wrap(copy.deepcopy(spec), X)
+
+
+def check_encoder(spec: Any) -> None:
+    """Raise unless `build_encoder` can make an encoder of `spec`.
+
+    Parameters
+    ----------
+    spec : object
+        What the user gave.
+
+    Raises
+    ------
+    TypeError
+        If `spec` is no recipe, Encoder or module.
+    ValueError
+        If an Encoder does not say how wide its embeddings are.
+    """
+    if isinstance(spec, type) or not (hasattr(spec, "build") or isinstance(spec, nn.Module)):
+        raise TypeError(
+            "encoder must be None, an encoder recipe such as skxmc.encoders.BagOfWords(), an "
+            f"skxmc.encoders.Encoder or a torch.nn.Module, got {spec!r}."
+        )
+    if isinstance(spec, Encoder) and not isinstance(getattr(spec, "embedding_dim", None), int):
+        raise ValueError(
+            f"encoder: {type(spec).__name__} must have an int attribute embedding_dim, the width "
+            "of what its forward returns."
+        )
+
+
+def check_embeddings(encoder: Encoder, out: Any, n_rows: int) -> None:
+    """Raise unless `out` is a tensor of shape (n_rows, encoder.embedding_dim)."""
+    expected = (n_rows, encoder.embedding_dim)
+    if not isinstance(out, Tensor) or out.shape != expected:
+        got = f"shape {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
+        raise ValueError(
+            f"encoder: {n_rows} rows must become a tensor of embeddings of shape {expected}, "
+            f"got {got}."
+        )
 
 
 def _wrap(module: nn.Module, X: Any) -> Encoder:
-    """Wrap a plain module, its width found by embedding the first row."""
+    """Wrap a plain module, its width found by embedding the first row twice."""
     encoder = ModuleEncoder(module, embedding_dim=0)
     was_training = module.training
     module.eval()
     with torch.no_grad():
-        out = encoder(encoder.collate(encoder.prepare(X), np.array([0]), "cpu"))
+        out = encoder(encoder.collate(encoder.prepare(X), np.array([0, 0]), "cpu"))
     module.train(was_training)
-    if not isinstance(out, Tensor) or out.ndim != 2:
+    if not isinstance(out, Tensor) or out.ndim != 2 or out.shape[0] != 2:
         got = f"shape {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
-        raise ValueError(f"encoder: the module must return a 2-d tensor of embeddings, got {got}.")
+        raise ValueError(
+            f"encoder: the module must turn 2 rows into a 2-d tensor of 2 embeddings, got {got}."
+        )
     encoder.embedding_dim = out.shape[1]
     return encoder
 

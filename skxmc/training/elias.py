@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skxmc.encoders.base import Encoder, csr_batch
+from skxmc.encoders.base import Encoder, check_embeddings, csr_batch
 from skxmc.heads.label_head import LabelHead
 from skxmc.index import ClusterIndex, best_parents
 from skxmc.losses.elias import elias_loss
@@ -142,6 +142,7 @@ class EliasObjective:
         model, rates = self.module, self.rates
         positives = csr_batch(self.Y, rows, self.device)
         embeddings = model.encoder(model.encoder.collate(self.data, rows, self.device))
+        check_embeddings(model.encoder, embeddings, rows.size)
         embeddings = F.dropout(embeddings.float(), rates.dropout)
         log_scores = model.index.log_scores(embeddings)
         beam, recall = self._beam(log_scores.detach(), positives)

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 import torch
 from sklearn.utils import gen_batches
 
-from skxmc.encoders.base import Encoder
+from skxmc.encoders.base import Encoder, check_embeddings
 from skxmc.metrics import evaluate_topk, propensities
 from skxmc.topk import TopK
 from skxmc.training.callbacks import Callback, EarlyStopping, ProgressBar, Timer
@@ -205,7 +205,9 @@ def embed_rows(encoder: Encoder, data: Any, n_rows: int, device: torch.device) -
     out = np.empty((n_rows, encoder.embedding_dim), dtype=np.float32)
     for part in gen_batches(n_rows, _EMBED_BATCH):
         rows = np.arange(part.start, part.stop)
-        out[part] = encoder(encoder.collate(data, rows, device)).float().cpu().numpy()
+        embeddings = encoder(encoder.collate(data, rows, device))
+        check_embeddings(encoder, embeddings, rows.size)
+        out[part] = embeddings.float().cpu().numpy()
     return out
 
 

@@ -112,6 +112,8 @@ class Trainer:
         finally:
             objective.module.eval()
             self._tell("on_train_end")
+        # the loss has not seen what the last step did
+        _check_finite(*objective.module.parameters(), *(table.weight for table in tables))
         return records
 
     def _step(self, rows, optimizer, tables, factor) -> dict[str, Tensor]:
@@ -119,11 +121,7 @@ class Trainer:
         half = self.plan.precision == "bfloat16"
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
             loss, scalars = self.objective.loss(rows)
-        if not torch.isfinite(loss):
-            raise FloatingPointError(
-                "the training loss is no longer finite: lower the learning rates (lr_labels, "
-                "lr_clusters, the encoder's lr) and fit again."
-            )
+        _check_finite(loss)
         if optimizer:
             optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -180,6 +178,15 @@ def _dense_optimizer(objective: Objective) -> torch.optim.Optimizer | None:
         groups += [{**group, "params": decayed}] if decayed else []
         groups += [{**group, "params": plain, "weight_decay": 0.0}] if plain else []
     return torch.optim.AdamW(groups) if groups else None
+
+
+def _check_finite(*tensors: Tensor) -> None:
+    # the sum of a tensor is finite only if its entries are, and needs no mask of its size
+    if not all(torch.isfinite(tensor.detach().sum()) for tensor in tensors):
+        raise FloatingPointError(
+            "training has diverged, its loss or weights are no longer finite: lower the learning "
+            "rates (lr_labels, lr_clusters, lr_edges, the encoder's lr) and fit again."
+        )
 
 
 class _Meter:
