@@ -1,15 +1,19 @@
 """EliasClassifier: an index over the labels, learned together with encoder and label head."""
 
+import copy
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 import torch
+from joblib import effective_n_jobs
 from sklearn.utils import check_random_state
 
 from skxmc._threads import limited_threads
-from skxmc._validation import check_int, check_number, check_option
+from skxmc._validation import blaming, check_bool, check_int, check_number, check_option
 from skxmc.base import BaseXMCClassifier
+from skxmc.encoders.base import check_encoder
 from skxmc.metrics import get_scorer
 from skxmc.ops.row_table import RowTable
 from skxmc.search.beam import search_topk
@@ -54,8 +58,8 @@ class EliasClassifier(BaseXMCClassifier):
     dropout : float, default=0.3
         Dropout of the embedding in training.
     stage1_epochs, stage2_epochs : int or "auto", default="auto"
-        Passes over the data in each stage; "auto" is 10 and 5, more on small data. 0 leaves a
-        stage out.
+        Passes over the data in each stage; "auto" is 10 and 5, more on small data, and no stage 2
+        where there is but one cluster. 0 leaves a stage out.
     recluster : bool, default=False
         After stage 1, cluster the labels anew on features and learned embeddings together, and
         train stage 1 again from there.
@@ -229,16 +233,20 @@ class EliasClassifier(BaseXMCClassifier):
         return True
 
     def _continue_fit(self, X: Any, Y: sp.csr_array) -> None:
-        self._train(X, Y, model=self.model_)
+        # a copy, so that the model is still there if training fails
+        self._train(X, Y, model=copy.deepcopy(self.model_), history=self.history_)
 
-    def _train(self, X, Y, model: EliasModel | None) -> None:
+    def _train(self, X, Y, model: EliasModel | None, history: Sequence[dict] = ()) -> None:
         self._check_params()
-        rng = check_random_state(self.random_state)
-        device = resolve_device(self.device)
-        with limited_threads(self.n_jobs), isolated_torch_seed(rng, device):
-            training = EliasTraining(self, rng, device)
-            model, history = training.run(X, Y, model)
-        self._keep(model, history)
+        with blaming(self, "random_state", self.random_state):
+            rng = check_random_state(self.random_state)
+        with blaming(self, "device", self.device):
+            device = resolve_device(self.device)
+        training = EliasTraining(self, rng, device)
+        work = training.work_of_step(X, Y)
+        with limited_threads(self.n_jobs, work), isolated_torch_seed(rng, device):
+            model, records = training.run(X, Y, model)
+        self._keep(model, [*history, *records])
 
     def _keep(self, model: EliasModel, history: list[dict[str, Any]]) -> None:
         """Put the fitted state on self, on the CPU, without what only training needs."""
@@ -256,7 +264,9 @@ class EliasClassifier(BaseXMCClassifier):
         self._check_search_params()
         encoder = self.model_.encoder
         device = next(encoder.buffers(), torch.empty(0)).device
-        with limited_threads(self.n_jobs):
+        shortlist = min(self.shortlist_size, self.n_labels_)
+        work = n_rows_of(X) * shortlist * encoder.embedding_dim
+        with limited_threads(self.n_jobs, work):
             embeddings = embed_rows(encoder, encoder.prepare(X), n_rows_of(X), device)
             return search_topk(
                 self._graph,
@@ -288,11 +298,27 @@ class EliasClassifier(BaseXMCClassifier):
     def _check_search_params(self):
         check_int(self, "beam_width", self.beam_width, minimum=1)
         check_int(self, "shortlist_size", self.shortlist_size, minimum=1)
+        if self.n_jobs is not None:
+            check_int(self, "n_jobs", self.n_jobs)
+            with blaming(self, "n_jobs", self.n_jobs):
+                effective_n_jobs(self.n_jobs)
 
     def _check_params(self):
         self._check_search_params()
+        if self.encoder is not None:
+            with blaming(self, "encoder", self.encoder):
+                check_encoder(self.encoder)
+        for name in ("recluster", "early_stopping", "warm_start"):
+            check_bool(self, name, getattr(self, name))
+        if not isinstance(self.verbose, bool):
+            check_int(self, "verbose", self.verbose, minimum=0)
         if self.n_clusters != "auto":
             check_int(self, "n_clusters", self.n_clusters, minimum=1)
+            if self.n_clusters & (self.n_clusters - 1):
+                raise ValueError(
+                    f"{type(self).__name__}: n_clusters must be a power of two, "
+                    f"got {self.n_clusters!r}."
+                )
         check_int(self, "max_leaf", self.max_leaf, minimum=1)
         check_number(self, "alpha", self.alpha, above=0)
         if self.beta != "auto":
@@ -314,6 +340,7 @@ class EliasClassifier(BaseXMCClassifier):
         if self.max_grad_norm is not None:
             check_number(self, "max_grad_norm", self.max_grad_norm, above=0)
         check_number(self, "validation_fraction", self.validation_fraction, above=0, below=1)
-        get_scorer(self.validation_metric)  # raises on a name it does not know
+        with blaming(self, "validation_metric", self.validation_metric):
+            get_scorer(self.validation_metric)
         check_int(self, "patience", self.patience, minimum=1)
         check_option(self, "precision", self.precision, ("float32", "bfloat16"))

@@ -25,16 +25,16 @@ class BagOfWords(BaseEstimator):
 
     Parameters
     ----------
-    embedding_dim : int, default=512
-        Width of the embedding.
+    embedding_dim : int or "auto", default="auto"
+        Width of the embedding; "auto" is 512, less where there are fewer than 256 features.
     n_layers : int, default=0
         Residual layers on top of the sum, each ``e + relu(linear(e))``. With 0 the whole classifier
         is a factorised linear model, which suits TF-IDF text.
     init : {"svd", "random"}, default="svd"
         Start of the embedding table: right singular vectors of the training rows (so that rows
         which share words start close), or Gaussian noise.
-    lr : float, default=0.02
-        Learning rate of the embedding table (lazy Adam, touched rows only).
+    lr : float, default=0.1
+        Learning rate of the embedding table (row-wise Adagrad, touched rows only).
     normalize : {"auto", "rows", "scale", "none"}, default="auto"
         "rows" scales each row to unit length; "scale" divides each feature by its root mean
         square, then all by one number that makes the mean squared row length 1; "auto" takes
@@ -42,7 +42,8 @@ class BagOfWords(BaseEstimator):
     feature_dropout : float, default=0.0
         Share of a row's features left out at random in training.
     scale : float, default=0.25
-        Root mean square of the entries of the embeddings that training starts from.
+        Root mean square of the entries of an embedding: all embeddings have the same length,
+        ``scale * sqrt(embedding_dim)``, so that long and short rows count alike.
 
     References
     ----------
@@ -59,11 +60,11 @@ class BagOfWords(BaseEstimator):
 
     def __init__(
         self,
-        embedding_dim=512,
+        embedding_dim="auto",
         *,
         n_layers=0,
         init="svd",
-        lr=0.02,
+        lr=0.1,
         normalize="auto",
         feature_dropout=0.0,
         scale=0.25,
@@ -100,18 +101,23 @@ class BagOfWords(BaseEstimator):
         mode = _choose_normalization(X) if self.normalize == "auto" else self.normalize
         column_scale = _column_scale(X) if mode == "scale" else None
         rows = _normalize(X, mode, column_scale)
-        table = _start_table(rows, self.embedding_dim, self.init, self.scale, random_state)
+        width = self.embedding_dim
+        if width == "auto":
+            width = min(512, max(32, 2 * X.shape[1]))
+        table = _start_table(rows, width, self.init, self.scale, random_state)
         return BagOfWordsEncoder(
             torch.from_numpy(table),
             n_layers=self.n_layers,
             lr=self.lr,
+            scale=self.scale,
             normalize=mode,
             column_scale=column_scale,
             feature_dropout=self.feature_dropout,
         )
 
     def _check(self):
-        check_int(self, "embedding_dim", self.embedding_dim, minimum=1)
+        if self.embedding_dim != "auto":
+            check_int(self, "embedding_dim", self.embedding_dim, minimum=1)
         check_int(self, "n_layers", self.n_layers, minimum=0)
         check_option(self, "init", self.init, ("svd", "random"))
         check_number(self, "lr", self.lr, above=0)
@@ -121,7 +127,9 @@ class BagOfWords(BaseEstimator):
 
 
 class BagOfWordsEncoder(Encoder):
-    """Weighted sum of feature embeddings, then residual layers; made by `BagOfWords.build`.
+    """Weighted sum of feature embeddings, brought to one length, then residual layers.
+
+    Made by `BagOfWords.build`.
 
     Parameters
     ----------
@@ -131,6 +139,8 @@ class BagOfWordsEncoder(Encoder):
         Residual layers.
     lr : float
         Learning rate of the table.
+    scale : float
+        Root mean square of an embedding's entries.
     normalize : {"rows", "scale", "none"}
         What `prepare` does to rows.
     column_scale : ndarray of shape (n_features,), float32, or None
@@ -139,10 +149,11 @@ class BagOfWordsEncoder(Encoder):
         Share of features left out in training.
     """
 
-    def __init__(self, table, *, n_layers, lr, normalize, column_scale, feature_dropout):
+    def __init__(self, table, *, n_layers, lr, scale, normalize, column_scale, feature_dropout):
         super().__init__()
         self.embedding_dim = table.shape[1]
-        self.table = RowTable(table, optimizer="adam", lr=lr)
+        self.table = RowTable(table, lr=lr)
+        self.length = scale * self.embedding_dim**0.5
         self.layers = nn.ModuleList(_Residual(self.embedding_dim) for _ in range(n_layers))
         self.normalize = normalize
         self.column_scale = column_scale
@@ -162,7 +173,7 @@ class BagOfWordsEncoder(Encoder):
             assert inputs.data is not None
             kept = nn.functional.dropout(inputs.data, self.feature_dropout)
             inputs = inputs._replace(data=kept)
-        embedding = self.table.bag(inputs)
+        embedding = self.length * nn.functional.normalize(self.table.bag(inputs))
         for layer in self.layers:
             embedding = layer(embedding)
         return embedding

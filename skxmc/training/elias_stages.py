@@ -119,6 +119,15 @@ class EliasTraining:
         history += self._stage("stage 2", model, data, Y, validation)
         return model, history
 
+    def work_of_step(self, X: Any, Y: sp.csr_array) -> float:
+        """Estimate the multiply-adds of a training step, to choose the number of threads."""
+        if isinstance(X, list):
+            return float("inf")
+        batch_size = resolve_batch_size(self.settings.batch_size, Y.shape[0])
+        features = X.nnz / X.shape[0] if sp.issparse(X) else X.shape[1]
+        labels = min(Y.shape[1], self.settings.train_shortlist_size)
+        return float(batch_size * (features + labels) * min(512, 2 * X.shape[1]))
+
     def _start(self, X: Any, Y: sp.csr_array) -> EliasModel:
         """Make encoder, partition and head as they are before the first step."""
         s = self.settings
@@ -136,6 +145,8 @@ class EliasTraining:
         n_clusters = self.settings.n_clusters
         if n_clusters == "auto":
             n_clusters = n_clusters_for(centroids.shape[0], self.settings.max_leaf)
+        else:  # an empty cluster would only take places in the beam
+            n_clusters = min(n_clusters, 1 << (centroids.shape[0].bit_length() - 1))
         assignment = balanced_kmeans(centroids, n_clusters, random_state=self.rng)
         adjacency = partition_adjacency(assignment, n_clusters)
         return ClusterIndex(embedding_dim, adjacency, alpha=self.settings.alpha)
@@ -155,7 +166,10 @@ class EliasTraining:
         n_rows = Y.shape[0]
         batch_size = resolve_batch_size(s.batch_size, n_rows)
         asked = s.stage1_epochs if first else s.stage2_epochs
-        n_epochs = resolve_epochs(asked, STAGE_EPOCHS[title], n_rows, batch_size)
+        default = STAGE_EPOCHS[title]
+        if not first and model.index.n_clusters == 1:
+            default = 0  # every label hangs on the one cluster: there is no graph to learn
+        n_epochs = resolve_epochs(asked, default, n_rows, batch_size)
         if n_epochs == 0:
             return []
         factor = 1.0 if first else s.stage2_factor

@@ -1,0 +1,89 @@
+"""What the benchmark scripts share: the machine's name, data, tables and result files."""
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse as sp
+
+HERE = Path(__file__).resolve().parent
+
+
+def describe_machine() -> dict:
+    """Name the machine, the versions and the commit that a figure belongs to."""
+    packages = ("numpy", "scipy", "scikit-learn", "torch", "numba")
+    return {
+        "date": datetime.date.today().isoformat(),
+        "commit": _commit(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+    }
+
+
+def load_folder(folder: Path):
+    """Read X_train.npz, Y_train.npz, X_test.npz, Y_test.npz as CSR."""
+    return tuple(
+        sp.csr_array(sp.load_npz(folder / f"{part}.npz"))
+        for part in ("X_train", "Y_train", "X_test", "Y_test")
+    )
+
+
+def load_bundled():
+    """TF-IDF features and labels of the bundled Debian packages."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    from skxmc.datasets import load_debian_packages
+
+    data = load_debian_packages()
+    vectorizer = TfidfVectorizer(
+        sublinear_tf=True,
+        min_df=2,
+        ngram_range=(1, 2),
+        token_pattern=r"(?u)\b\w+\b",
+        dtype=np.float32,
+    )
+    X_train = vectorizer.fit_transform(data.data_train)
+    X_test = vectorizer.transform(data.data_test)
+    return X_train, data.target_train, X_test, data.target_test
+
+
+def save(name: str, results) -> Path:
+    """Write results/<name>.json beside this file."""
+    target = HERE / "results" / f"{name}.json"
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(json.dumps({"machine": describe_machine(), "results": results}, indent=1))
+    return target
+
+
+def print_table(rows: list[dict]) -> None:
+    """Print dicts with the same keys as a table."""
+    widths = {key: max(len(key), *(len(_cell(row[key])) for row in rows)) for key in rows[0]}
+    print("  ".join(key.rjust(width) for key, width in widths.items()))
+    for row in rows:
+        print("  ".join(_cell(row[key]).rjust(width) for key, width in widths.items()))
+
+
+def _cell(value) -> str:
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty"]
+    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((li.split(":")[1].strip() for li in lines if li.startswith("model name")), "?")
