@@ -23,8 +23,10 @@ def as_csr(X, dtype=np.float32) -> sp.csr_array:
 
 def normalize_rows(X: sp.csr_array) -> sp.csr_array:
     """Scale each row to unit Euclidean length; empty rows stay empty."""
-    squares = np.asarray(X.multiply(X).sum(axis=1), dtype=np.float64).ravel()
-    scale = np.divide(1.0, np.sqrt(squares), out=np.zeros_like(squares), where=squares > 0)
     lengths = np.diff(X.indptr)
-    data = (X.data * np.repeat(scale, lengths)).astype(X.dtype)
+    rows = np.repeat(np.arange(X.shape[0]), lengths)
+    # in float64, where no square of a float32 is lost
+    squares = np.bincount(rows, np.square(X.data, dtype=np.float64), minlength=X.shape[0])
+    scale = np.divide(1.0, np.sqrt(squares), out=np.zeros(X.shape[0]), where=squares > 0)
+    data = (X.data * scale[rows]).astype(X.dtype)
     return sp.csr_array((data, X.indices, X.indptr), shape=X.shape)

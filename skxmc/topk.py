@@ -89,6 +89,9 @@ def topk_from_csr(scores, k: int) -> TopK:
     array([[ 2,  0, -1]])
     """
     csr = sp.csr_array(scores)
+    if not csr.has_canonical_format:
+        csr = csr.copy()
+        csr.sum_duplicates()
     lengths = np.diff(csr.indptr)
     rows = np.repeat(np.arange(csr.shape[0]), lengths)
     order = np.lexsort((csr.indices, -csr.data, rows))
