@@ -96,16 +96,14 @@ def approximate_adjacency(Y, membership, assignment: np.ndarray, kappa: int) -> 
     """
     n_clusters = membership.shape[1]
     n_labels = assignment.size
-    mass = sp.csr_array(membership).T.tocsr() @ sp.csr_array(Y, dtype=np.float32)
-    ones = np.ones(n_labels, dtype=np.float32)
-    shape = (n_clusters, n_labels)
-    kept = sp.csr_array((ones, (assignment, np.arange(n_labels))), shape=shape)
-    # a sum keeps the union of both patterns; the constant marks the partition's edges
-    marker = np.float32(4.0) * (mass.data.max() if mass.nnz else np.float32(1.0))
-    union = sp.coo_array(mass + kept * marker)
-    clusters, labels, mass_of = union.coords[0], union.coords[1], union.data
+    mass = (sp.csr_array(membership).T.tocsr() @ sp.csr_array(Y, dtype=np.float32)).tocoo()
+    # the partition's edges join without mass of their own: summing duplicates keeps zeros
+    none = np.zeros(n_labels, dtype=mass.dtype)
+    places = (np.r_[mass.row, assignment], np.r_[mass.col, np.arange(n_labels)])
+    union = sp.coo_array((np.r_[mass.data, none], places), shape=(n_clusters, n_labels))
+    union.sum_duplicates()
+    clusters, labels, mass_of = union.row, union.col, union.data
     forced = assignment[labels] == clusters
-    mass_of = np.maximum(mass_of - marker * forced, 0)
     weights = _share_of_best(labels, mass_of, n_labels)
     order = np.lexsort((labels, -mass_of, ~forced, clusters))
     kappa = max(kappa, int(np.bincount(assignment, minlength=1).max(initial=1)))
