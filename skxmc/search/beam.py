@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numba
 import numpy as np
-from sklearn.utils import gen_batches
 
 from skxmc.search import _kernels
 from skxmc.topk import TopK, empty_topk
@@ -77,7 +76,8 @@ def search_topk(
     beam_width = min(beam_width, graph.cluster_weight.shape[0])
     shortlist_size = min(max(shortlist_size, k), graph.n_labels)
     out = empty_topk(embeddings.shape[0], k)
-    for part in gen_batches(embeddings.shape[0], _BATCH):
+    for start in range(0, embeddings.shape[0], _BATCH):
+        part = slice(start, start + _BATCH)
         found = _search_batch(graph, embeddings[part], k, beam_width, shortlist_size)
         out.indices[part], out.scores[part] = found
     return out

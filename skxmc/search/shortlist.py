@@ -101,8 +101,8 @@ def _torch(beam, beam_scores, edges, log_weights, n_labels, k, positives, noise,
     """Sort all paths of a row by label, keep each label's best, then take the top k."""
     n_rows, n_edges = beam.shape[0], edges.shape[1]
     followed = beam.clamp(min=0)
-    labels = edges[followed].masked_fill((beam < 0)[:, :, None], -1).reshape(n_rows, -1).long()
-    scores = (beam_scores[:, :, None] + log_weights[followed]).reshape(n_rows, -1)
+    labels = edges[followed].masked_fill((beam < 0)[:, :, None], -1).flatten(1).long()
+    scores = (beam_scores[:, :, None] + log_weights[followed]).flatten(1)
     scores = scores.masked_fill(labels < 0, -torch.inf)
     by_score = torch.argsort(scores, dim=1, descending=True, stable=True)
     labels_by_score = labels.gather(1, by_score)

@@ -1,0 +1,213 @@
+"""The search: the kernels against the slow reference, the reference against dense matrices."""
+
+from dataclasses import replace
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skxmc.search import beam as beam_module
+from skxmc.search._reference import search_topk_reference
+from skxmc.search.beam import SearchGraph, search_topk
+
+from .oracles import draw_edges, scores_slowly
+
+
+def random_graph(rng, edges, n_labels, *, width=4, alpha=2.0, scale=1.0):
+    """Continuous weights, but few values of edge weights and biases: ties are exact ties."""
+    n_clusters = len(edges)
+    label_weight = rng.normal(size=(n_labels, width)) * scale
+    label_weight[rng.random(n_labels) < 0.3] = 0
+    return SearchGraph(
+        rng.normal(size=(n_clusters, width)).astype(np.float32),
+        rng.integers(0, 2, n_clusters).astype(np.float32),
+        alpha,
+        edges,
+        np.where(edges >= 0, rng.choice([0.0, -0.3, -0.7], edges.shape), -np.inf).astype("f4"),
+        label_weight.astype(np.float32),
+        rng.integers(0, 2, n_labels).astype(np.float32),
+    )
+
+
+@st.composite
+def problems(draw):
+    """Draw (graph, embeddings, k, beam_width, shortlist_size)."""
+    n_clusters, n_labels = draw(st.integers(1, 5)), draw(st.integers(1, 9))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    graph = random_graph(
+        rng,
+        draw_edges(draw, n_clusters, n_labels),
+        n_labels,
+        alpha=draw(st.sampled_from([0.5, 2.0, 10])),
+        scale=draw(st.sampled_from([1.0, 40.0])),  # 40 saturates the sigmoid
+    )
+    embeddings = rng.normal(size=(draw(st.integers(0, 4)), 4)).astype(np.float32)
+    embeddings[rng.random(len(embeddings)) < 0.3] = 0  # nothing but biases: ties everywhere
+    sizes = st.integers(1, n_labels + 2), st.integers(1, n_clusters + 2), st.integers(1, 12)
+    return graph, embeddings, *(draw(size) for size in sizes)
+
+
+def assert_same_ranking(got, expected):
+    """Equal labels but where neighbouring scores differ by no more than float32 rounding."""
+    assert got.indices.dtype == np.int64
+    assert got.scores.dtype == np.float32
+    assert got.indices.shape == got.scores.shape == expected.indices.shape
+    np.testing.assert_allclose(got.scores, expected.scores, rtol=2e-5, atol=1e-30)
+    np.testing.assert_array_equal(got.indices == -1, expected.indices == -1)
+    k = got.indices.shape[1]
+    for i, j in np.argwhere(got.indices != expected.indices):
+        row = expected.scores[i]
+        others = [row[q] for q in (j - 1, j + 1) if 0 <= q < k]
+        near = [abs(row[j] - other) <= 2e-5 * row[j] + 1e-30 for other in others]
+        assert any(near) or j == k - 1, f"row {i}: {got.indices[i]} for {expected.indices[i]}"
+
+
+@given(problem=problems())
+def test_against_the_reference(problem):
+    graph, embeddings, k, width, size = problem
+    got = search_topk(graph, embeddings, k, beam_width=width, shortlist_size=size)
+    expected = search_topk_reference(graph, embeddings, k, beam_width=width, shortlist_size=size)
+    assert_same_ranking(got, expected)
+
+
+@given(problem=problems())
+def test_with_every_cluster_followed_against_dense_matrices(problem):
+    graph, embeddings, k, *_ = problem
+    everything = {"beam_width": len(graph.edges), "shortlist_size": graph.n_labels}
+    got = search_topk(graph, embeddings, k, **everything)
+    reference = search_topk_reference(graph, embeddings, k, **everything)
+    for i, embedding in enumerate(embeddings.astype(np.float64)):
+        with np.errstate(over="ignore"):
+            scores = scores_slowly(graph, embedding)
+        best = np.sort(scores)[::-1][:k]
+        best = np.r_[best, np.full(k - len(best), -np.inf)]
+        for topk in (got, reference):
+            np.testing.assert_allclose(topk.scores[i], best, rtol=2e-5, atol=1e-30)
+            found = topk.indices[i] >= 0
+            wanted = scores[topk.indices[i][found]]
+            np.testing.assert_allclose(topk.scores[i][found], wanted, rtol=2e-5, atol=1e-30)
+
+
+def big_problem(seed=0):
+    rng = np.random.default_rng(seed)
+    edges = np.array([rng.permutation(80)[:15] for _ in range(16)], dtype=np.int32)
+    edges[3] = -1
+    edges[4, 5:] = -1
+    graph = random_graph(rng, edges, 80, width=9)
+    return graph, rng.normal(size=(50, 9)).astype(np.float32)
+
+
+SIZES = {"beam_width": 4, "shortlist_size": 20}
+
+
+def test_a_larger_problem_against_the_reference():
+    graph, embeddings = big_problem()
+    got = search_topk(graph, embeddings, 7, **SIZES)
+    assert_same_ranking(got, search_topk_reference(graph, embeddings, 7, **SIZES))
+    assert (got.indices >= 0).all()
+    wider = search_topk(graph, embeddings, 7, beam_width=16, shortlist_size=80)
+    assert not np.array_equal(got.indices, wider.indices)
+
+
+def test_a_row_does_not_depend_on_its_batch(monkeypatch):
+    graph, embeddings = big_problem()
+    whole = search_topk(graph, embeddings, 7, **SIZES)
+    order = np.random.default_rng(1).permutation(50)
+    for got, rows in [
+        (search_topk(graph, embeddings[order], 7, **SIZES), order),
+        (search_topk(graph, embeddings[11:12], 7, **SIZES), [11]),
+    ]:
+        np.testing.assert_array_equal(got.indices, whole.indices[rows])
+        np.testing.assert_array_equal(got.scores, whole.scores[rows])
+    monkeypatch.setattr(beam_module, "_BATCH", 8)
+    cut = search_topk(graph, embeddings, 7, **SIZES)
+    np.testing.assert_array_equal(cut.indices, whole.indices)
+    np.testing.assert_array_equal(cut.scores, whole.scores)
+
+
+def test_the_number_of_threads_changes_nothing():
+    if numba.config.NUMBA_NUM_THREADS < 2:
+        pytest.skip("needs NUMBA_NUM_THREADS of 2 or more")
+    graph, embeddings = big_problem()
+    before = numba.get_num_threads()
+    found = []
+    for n_threads in (1, 2):
+        numba.set_num_threads(n_threads)
+        found.append(search_topk(graph, embeddings, 7, **SIZES))
+    numba.set_num_threads(before)
+    np.testing.assert_array_equal(found[0].indices, found[1].indices)
+    np.testing.assert_array_equal(found[0].scores, found[1].scores)
+
+
+@pytest.mark.parametrize("n_parts", [2, 3, 64])
+def test_the_split_into_parts_changes_nothing(monkeypatch, n_parts):
+    graph, embeddings = big_problem()
+    whole = search_topk(graph, embeddings, 7, **SIZES)
+    monkeypatch.setattr(beam_module.numba, "get_num_threads", lambda: n_parts)
+    parts = search_topk(graph, embeddings, 7, **SIZES)
+    np.testing.assert_array_equal(parts.indices, whole.indices)
+    np.testing.assert_array_equal(parts.scores, whole.scores)
+
+
+def test_read_only_arrays_are_searched():
+    """What a memory-mapped model hands over."""
+    graph, embeddings = big_problem()
+    expected = search_topk(graph, embeddings, 3, **SIZES)
+    names = ["cluster_weight", "cluster_bias", "edges", "log_weights", "label_weight", "label_bias"]
+    arrays = {name: getattr(graph, name).copy() for name in names}
+    embeddings = embeddings.copy()
+    for array in (*arrays.values(), embeddings):
+        array.flags.writeable = False
+    got = search_topk(replace(graph, **arrays), embeddings, 3, **SIZES)
+    np.testing.assert_array_equal(got.indices, expected.indices)
+
+
+def test_ties_go_to_the_smaller_label_and_cluster():
+    edges = np.array([[9, 4, 2], [7, 3, -1], [1, 0, -1]], dtype=np.int32)
+    log_weights = np.where(edges >= 0, 0.0, -np.inf).astype(np.float32)
+    zeros = np.zeros((3, 2), np.float32), np.zeros(3, np.float32)
+    labels = np.zeros((10, 2), np.float32), np.zeros(10, np.float32)
+    graph = SearchGraph(*zeros, 1.5, edges, log_weights, *labels)
+    query = np.ones((1, 2), dtype=np.float32)
+    got = search_topk(graph, query, 5, beam_width=2, shortlist_size=4)
+    # clusters 0 and 1 tie for the beam with 2, all their labels for the shortlist
+    np.testing.assert_array_equal(got.indices, [[2, 3, 4, 7, 9]])
+    np.testing.assert_allclose(got.scores, 0.25)
+    got = search_topk(graph, query, 2, beam_width=2, shortlist_size=3)
+    np.testing.assert_array_equal(got.indices, [[2, 3]])
+
+
+def test_k_beyond_what_is_reachable_is_padded():
+    edges = np.array([[1, -1], [-1, -1]], dtype=np.int32)
+    log_weights = np.array([[0, -np.inf], [-np.inf, -np.inf]], dtype=np.float32)
+    clusters = np.array([[0.0], [10.0]], np.float32), np.zeros(2, np.float32)
+    graph = SearchGraph(
+        *clusters, 1.0, edges, log_weights, np.zeros((3, 1), "f4"), np.zeros(3, "f4")
+    )
+    query = np.ones((2, 1), dtype=np.float32)
+    got = search_topk(graph, query, 4, beam_width=9, shortlist_size=9)
+    np.testing.assert_array_equal(got.indices, [[1, -1, -1, -1]] * 2)
+    np.testing.assert_array_equal(got.scores[:, 1:], -np.inf)
+    np.testing.assert_allclose(got.scores[:, 0], 0.5 / (1 + np.exp(10)), rtol=1e-5)
+    # the one cluster in the beam has no label
+    nothing = search_topk(graph, query, 2, beam_width=1, shortlist_size=9)
+    np.testing.assert_array_equal(nothing.indices, -1)
+    np.testing.assert_array_equal(nothing.scores, -np.inf)
+    none = search_topk(graph, query[:0], 2, beam_width=1, shortlist_size=9)
+    assert none.indices.shape == none.scores.shape == (0, 2)
+
+
+@pytest.mark.parametrize("size", [1e4, -1e4])
+def test_extreme_logits_give_finite_scores(size):
+    graph, embeddings = big_problem()
+    extreme = replace(
+        graph,
+        cluster_weight=graph.cluster_weight * np.float32(100),
+        label_bias=np.full_like(graph.label_bias, size),
+    )
+    got = search_topk(extreme, embeddings, 3, **SIZES)
+    assert np.isfinite(got.scores[got.indices >= 0]).all()
+    assert (got.scores <= 1).all()
+    assert (got.indices >= 0).any()
