@@ -80,8 +80,11 @@ class ClusterIndex(nn.Module):
 
     def log_scores(self, embeddings: Tensor) -> Tensor:
         """Log cluster scores, shape (n_rows, n_clusters), at most 0."""
-        logits = self.clusters(embeddings)
-        return cap_log(torch.log_softmax(logits.float(), dim=1), self.alpha)
+        return cap_log(self.log_shares(embeddings), self.alpha)
+
+    def log_shares(self, embeddings: Tensor) -> Tensor:
+        """Log cluster softmax: ranks clusters as `log_scores` does, and those fully on as well."""
+        return torch.log_softmax(self.clusters(embeddings).float(), dim=1)
 
     def log_weights(self, rows: Tensor | None = None) -> Tensor:
         """Log edge weights of some clusters' rows (all if None); -inf at padding."""

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from skxmc.encoders.base import Encoder, check_embeddings, csr_batch
 from skxmc.heads.label_head import LabelHead
 from skxmc.index import ClusterIndex, best_parents
+from skxmc.index.cluster_index import cap_log
 from skxmc.losses.elias import elias_loss
 from skxmc.ops.row_table import CsrBatch
 from skxmc.search.beam import SearchGraph
@@ -144,12 +145,13 @@ class EliasObjective:
         embeddings = model.encoder(model.encoder.collate(self.data, rows, self.device))
         check_embeddings(model.encoder, embeddings, rows.size)
         embeddings = F.dropout(embeddings.float(), rates.dropout)
-        log_scores = model.index.log_scores(embeddings)
-        beam, recall = self._beam(log_scores.detach(), positives)
+        log_shares = model.index.log_shares(embeddings)
+        # uncapped, as in the search: clusters that are fully on must not tie
+        beam, recall = self._beam(log_shares.detach(), positives)
         # only the rows of the graph that some beam follows take part in the softmax
         used, local = torch.unique(beam.clamp(min=0), return_inverse=True)
         local = local.masked_fill(beam < 0, -1)
-        beam_scores = log_scores.gather(1, beam.clamp(min=0))
+        beam_scores = cap_log(log_shares.gather(1, beam.clamp(min=0)), model.index.alpha)
         log_weights = model.index.log_weights(used)
         shortlist = build_shortlist(
             local,
@@ -172,12 +174,12 @@ class EliasObjective:
         total = classification + rates.lambda_shortlist * path
         return total, {"path_loss": path.detach(), "beam_recall": recall}
 
-    def _beam(self, log_scores: Tensor, positives: CsrBatch) -> tuple[Tensor, Tensor]:
+    def _beam(self, log_shares: Tensor, positives: CsrBatch) -> tuple[Tensor, Tensor]:
         """Best clusters of each row plus its positives' parents, -1 padded; and beam recall."""
-        n_rows, n_clusters = log_scores.shape
+        n_rows, n_clusters = log_shares.shape
         width = min(self.rates.beam_width, n_clusters)
-        chosen = torch.zeros(log_scores.shape, dtype=torch.bool, device=self.device)
-        chosen.scatter_(1, log_scores.topk(width, dim=1).indices, True)
+        chosen = torch.zeros(log_shares.shape, dtype=torch.bool, device=self.device)
+        chosen.scatter_(1, log_shares.topk(width, dim=1).indices, True)
         lengths = (positives.indptr[1:] - positives.indptr[:-1]).long()
         rows = torch.repeat_interleave(torch.arange(n_rows, device=self.device), lengths)
         parents = self.parents[positives.indices.long()]
