@@ -1,31 +1,21 @@
 """EliasClassifier: an index over the labels, learned together with encoder and label head."""
 
-import copy
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-import scipy.sparse as sp
-import torch
-from joblib import effective_n_jobs
-from sklearn.utils import check_random_state
-
 from skxmc._threads import limited_threads
-from skxmc._validation import blaming, check_bool, check_int, check_number, check_option
-from skxmc.base import BaseXMCClassifier
-from skxmc.encoders.base import check_encoder
-from skxmc.metrics import get_scorer
-from skxmc.ops.row_table import RowTable
-from skxmc.search.beam import search_topk
+from skxmc._trained import BaseTrainedClassifier
+from skxmc._validation import check_bool, check_int, check_number
+from skxmc.search.beam import SearchGraph, search_topk
 from skxmc.topk import TopK
 from skxmc.training.elias import EliasModel, freeze
 from skxmc.training.elias_stages import EliasTraining
-from skxmc.training.fitting import embed_rows, isolated_torch_seed, n_rows_of, resolve_device
+from skxmc.training.fitting import n_rows_of
+from skxmc.training.params import check_count, check_n_jobs, check_training_params
 
 __all__ = ["EliasClassifier"]
 
 
-class EliasClassifier(BaseXMCClassifier):
+class EliasClassifier(BaseTrainedClassifier):
     """Extreme multi-label classifier that learns its search graph over the labels (ELIAS).
 
     Labels are clustered; a row is encoded, its best clusters are found, the weighted edges of
@@ -219,62 +209,24 @@ class EliasClassifier(BaseXMCClassifier):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _fit(self, X: Any, Y: sp.csr_array) -> None:
-        self._train(X, Y, model=None)
+    def _training(self, rng, device) -> EliasTraining:
+        return EliasTraining(self, rng, device)
 
-    def _can_continue(self, targets) -> bool:
-        if not self.warm_start or not hasattr(self, "model_"):
-            return False
-        if not np.array_equal(self.classes_, targets.classes):
-            raise ValueError(
-                f"warm_start=True needs the labels of the last fit ({self.n_labels_}), got "
-                f"{targets.classes.size} labels; set warm_start=False to start anew."
-            )
-        return True
+    def _freeze(self, model: EliasModel) -> SearchGraph:
+        return freeze(model)
 
-    def _continue_fit(self, X: Any, Y: sp.csr_array) -> None:
-        # a copy, so that the model is still there if training fails
-        self._train(X, Y, model=copy.deepcopy(self.model_), history=self.history_)
-
-    def _train(self, X, Y, model: EliasModel | None, history: Sequence[dict] = ()) -> None:
-        self._check_params()
-        with blaming(self, "random_state", self.random_state):
-            rng = check_random_state(self.random_state)
-        with blaming(self, "device", self.device):
-            device = resolve_device(self.device)
-        training = EliasTraining(self, rng, device)
-        work = training.work_of_step(X, Y)
-        with limited_threads(self.n_jobs, work), isolated_torch_seed(rng, device):
-            model, records = training.run(X, Y, model)
-        self._keep(model, [*history, *records])
-
-    def _keep(self, model: EliasModel, history: list[dict[str, Any]]) -> None:
-        """Put the fitted state on self, on the CPU, without what only training needs."""
-        model.cpu().eval()
-        for module in model.modules():
-            if isinstance(module, RowTable):
-                module.forget()
-        self.model_ = model
-        self.index_ = model.index
-        self.history_ = history
-        self.n_epochs_ = len(history)
-        self._graph = freeze(model)
+    @property
+    def index_(self):
+        """The trained index of the model."""
+        return self.model_.index
 
     def _topk(self, X: Any, k: int) -> TopK:
         self._check_search_params()
-        encoder = self.model_.encoder
-        device = next(encoder.buffers(), torch.empty(0)).device
         shortlist = min(self.shortlist_size, self.n_labels_)
-        work = n_rows_of(X) * shortlist * encoder.embedding_dim
+        work = n_rows_of(X) * shortlist * self.model_.encoder.embedding_dim
         with limited_threads(self.n_jobs, work):
-            embeddings = embed_rows(encoder, encoder.prepare(X), n_rows_of(X), device)
-            return search_topk(
-                self._graph,
-                embeddings,
-                k,
-                beam_width=self.beam_width,
-                shortlist_size=self.shortlist_size,
-            )
+            sizes = {"beam_width": self.beam_width, "shortlist_size": self.shortlist_size}
+            return search_topk(self._frozen, self._embed(X), k, **sizes)
 
     def _threshold(self) -> float:
         return 0.5
@@ -282,65 +234,29 @@ class EliasClassifier(BaseXMCClassifier):
     def _n_predictable(self) -> int:
         return min(self.n_labels_, self.shortlist_size)
 
-    def _accepts_text(self) -> bool:
-        return getattr(self.encoder, "accepts_text", False)
-
-    def __getstate__(self):
-        state = super().__getstate__().copy()
-        state.pop("_graph", None)
-        return state
-
-    def __setstate__(self, state):
-        super().__setstate__(state)
-        if hasattr(self, "model_"):
-            self._graph = freeze(self.model_)
-
     def _check_search_params(self):
         check_int(self, "beam_width", self.beam_width, minimum=1)
         check_int(self, "shortlist_size", self.shortlist_size, minimum=1)
-        if self.n_jobs is not None:
-            check_int(self, "n_jobs", self.n_jobs)
-            with blaming(self, "n_jobs", self.n_jobs):
-                effective_n_jobs(self.n_jobs)
+        check_n_jobs(self)
 
     def _check_params(self):
+        check_training_params(self)
         self._check_search_params()
-        if self.encoder is not None:
-            with blaming(self, "encoder", self.encoder):
-                check_encoder(self.encoder)
-        for name in ("recluster", "early_stopping", "warm_start"):
-            check_bool(self, name, getattr(self, name))
-        if not isinstance(self.verbose, bool):
-            check_int(self, "verbose", self.verbose, minimum=0)
-        if self.n_clusters != "auto":
-            check_int(self, "n_clusters", self.n_clusters, minimum=1)
-            if self.n_clusters & (self.n_clusters - 1):
-                raise ValueError(
-                    f"{type(self).__name__}: n_clusters must be a power of two, "
-                    f"got {self.n_clusters!r}."
-                )
+        check_bool(self, "recluster", self.recluster)
+        check_count(self, "n_clusters", minimum=1)
+        if self.n_clusters != "auto" and self.n_clusters & (self.n_clusters - 1):
+            raise ValueError(
+                f"{type(self).__name__}: n_clusters must be a power of two, "
+                f"got {self.n_clusters!r}."
+            )
         check_int(self, "max_leaf", self.max_leaf, minimum=1)
         check_number(self, "alpha", self.alpha, above=0)
         if self.beta != "auto":
             check_number(self, "beta", self.beta, above=0)
-        if self.kappa != "auto":
-            check_int(self, "kappa", self.kappa, minimum=1)
+        check_count(self, "kappa", minimum=1)
         check_int(self, "train_shortlist_size", self.train_shortlist_size, minimum=1)
         check_number(self, "lambda_shortlist", self.lambda_shortlist, minimum=0)
-        check_number(self, "dropout", self.dropout, minimum=0, below=1)
         for name in ("stage1_epochs", "stage2_epochs"):
-            if getattr(self, name) != "auto":
-                check_int(self, name, getattr(self, name), minimum=0)
-        if self.batch_size != "auto":
-            check_int(self, "batch_size", self.batch_size, minimum=1)
-        for name in ("lr_labels", "lr_clusters", "lr_edges", "lr_encoder", "stage2_factor"):
+            check_count(self, name)
+        for name in ("lr_clusters", "lr_edges", "stage2_factor"):
             check_number(self, name, getattr(self, name), above=0)
-        check_number(self, "weight_decay", self.weight_decay, minimum=0)
-        check_number(self, "warmup", self.warmup, minimum=0, maximum=1)
-        if self.max_grad_norm is not None:
-            check_number(self, "max_grad_norm", self.max_grad_norm, above=0)
-        check_number(self, "validation_fraction", self.validation_fraction, above=0, below=1)
-        with blaming(self, "validation_metric", self.validation_metric):
-            get_scorer(self.validation_metric)
-        check_int(self, "patience", self.patience, minimum=1)
-        check_option(self, "precision", self.precision, ("float32", "bfloat16"))

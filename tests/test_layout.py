@@ -21,6 +21,7 @@ PACKAGE = ROOT / "skxmc"
 # room (a module or a folder right under skxmc) -> floor
 FLOORS = {
     "_sparse": 0,
+    "_targets": 1,
     "_validation": 0,
     "_threads": 0,
     "topk": 0,
@@ -38,8 +39,9 @@ FLOORS = {
     "inspection": 4,
     "model_selection": 4,
     "io": 4,
-    "elias": 5,
-    "snm": 5,
+    "_trained": 5,
+    "elias": 6,
+    "snm": 6,
 }
 # (importer, imported) on one floor: allowed one by one, never in both directions
 SAME_FLOOR = {

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from skxmc.ops.row_table import CsrBatch, RowTable
 
@@ -22,6 +23,8 @@ class LabelHead(nn.Module):
         Learning rate of the rows (row-wise Adagrad, touched rows only).
     weight_decay : float
         Decoupled decay of touched rows.
+    unit_rows : bool
+        Keep label vectors at length 1 (they start at random, not at 0); there are no biases.
 
     Examples
     --------
@@ -31,10 +34,25 @@ class LabelHead(nn.Module):
     5
     """
 
-    def __init__(self, bias: Tensor, embedding_dim: int, *, lr: float, weight_decay: float = 0.0):
+    def __init__(
+        self,
+        bias: Tensor,
+        embedding_dim: int,
+        *,
+        lr: float,
+        weight_decay: float = 0.0,
+        unit_rows: bool = False,
+    ):
         super().__init__()
-        weight = torch.zeros(bias.shape[0], embedding_dim)
-        self.rows = RowTable(weight, bias=bias, lr=lr, weight_decay=weight_decay)
+        shape = (bias.shape[0], embedding_dim)
+        weight = F.normalize(torch.randn(shape)) if unit_rows else torch.zeros(shape)
+        self.rows = RowTable(
+            weight,
+            bias=None if unit_rows else bias,
+            lr=lr,
+            weight_decay=weight_decay,
+            unit_rows=unit_rows,
+        )
 
     @property
     def n_labels(self) -> int:

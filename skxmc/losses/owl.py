@@ -99,6 +99,7 @@ def ordered_weights(kind, size: int, *, ratio: float = 0.5) -> np.ndarray:
         return _checked_weights(kind, size)
     check_option("ordered_weights", "kind", kind, ("topk", "geometric", "linear"))
     rank = np.arange(size)
+    weights: np.ndarray
     if kind == "topk":
         weights = np.ones(size)
     elif kind == "geometric":
@@ -256,7 +257,7 @@ def expected_weights(n_negatives: int, pool_size: int, k: int) -> np.ndarray:
 
 
 def effective_hardness(n_negatives: int, pool_size: int, k: int) -> float:
-    """Number of hardest negatives that mining k of a pool aims at: about k m / B.
+    """Count the hardest negatives that mining k of a pool aims at: about k m / B.
 
     Parameters
     ----------

@@ -72,12 +72,14 @@ def group_by_column(indptr, indices, slot):
 
 @njit(cache=True, parallel=True, fastmath=_FAST)
 def adagrad_rows(
-    touched, starts, rows, positions, data, queries, table, bias, squares, lr, decay, learn_bias
-):
+    touched, starts, rows, positions, data, queries, table, bias, squares, lr, decay, learn_bias,
+    unit_rows,
+):  # fmt: skip
     """Update each touched table row by row-wise Adagrad, without storing its gradient.
 
     The gradient of row c is the sum of data[p] * queries[row of p] over the entries p of column c;
-    `squares` holds one accumulated mean square a row.
+    `squares` holds one accumulated mean square a row. With `unit_rows` the row is then brought
+    back to length 1.
     """
     width = table.shape[1]
     for t in prange(touched.shape[0]):
@@ -99,6 +101,13 @@ def adagrad_rows(
             table[c, j] = shrink * table[c, j] - rate * gradient[j]
         if learn_bias:
             bias[c] -= rate * bias_gradient
+        if unit_rows:
+            length = np.float32(0.0)
+            for j in range(width):
+                length += table[c, j] * table[c, j]
+            length = max(np.sqrt(length), np.float32(1e-12))
+            for j in range(width):
+                table[c, j] /= length
 
 
 @njit(cache=True, parallel=True, fastmath=_FAST)

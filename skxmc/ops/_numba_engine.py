@@ -35,7 +35,8 @@ def update(table, batch, vectors, lr):
         _kernels.adam_rows(*groups, *gradient, weight, *moments, counts, *rates)
     else:
         squares = table.state("squares", n_rows).numpy()
-        _kernels.adagrad_rows(*groups, *gradient, weight, bias, squares, *rates, table.has_bias)
+        flags = (table.has_bias, table.unit_rows)
+        _kernels.adagrad_rows(*groups, *gradient, weight, bias, squares, *rates, *flags)
 
 
 def _csr(batch):

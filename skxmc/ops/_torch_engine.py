@@ -57,7 +57,8 @@ def _adagrad(table, touched, gradient, place, data, lr):
     squares[touched] += gradient.square().mean(dim=1)
     rate = lr / (squares[touched].sqrt() + 1e-8)
     kept = table.weight[touched] * (1 - lr * table.weight_decay)
-    table.weight[touched] = kept - rate[:, None] * gradient
+    moved = kept - rate[:, None] * gradient
+    table.weight[touched] = F.normalize(moved) if table.unit_rows else moved
     if table.has_bias:
         bias_gradient = torch.zeros_like(rate).index_add_(0, place, data)
         table.bias[touched] -= rate * bias_gradient

@@ -45,6 +45,8 @@ class RowTable(nn.Module):
         Row-wise Adagrad keeps one number a row; lazy Adam two moments an entry, and no bias.
     weight_decay : float
         Decoupled decay of touched rows, as in AdamW.
+    unit_rows : bool
+        Bring each touched row back to length 1 after its update (Adagrad only).
 
     Raises
     ------
@@ -82,6 +84,7 @@ class RowTable(nn.Module):
         lr: float = 0.1,
         optimizer: str = "adagrad",
         weight_decay: float = 0.0,
+        unit_rows: bool = False,
     ):
         super().__init__()
         if optimizer not in ("adagrad", "adam"):
@@ -95,6 +98,7 @@ class RowTable(nn.Module):
         self.lr = lr
         self.optimizer = optimizer
         self.weight_decay = weight_decay
+        self.unit_rows = unit_rows
         # Autograd calls a Function's backward only if some input of it wants a gradient.
         self._anchor = nn.Parameter(torch.zeros(0))
         self._notes: list[tuple[CsrBatch, Tensor]] = []

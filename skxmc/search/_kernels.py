@@ -188,3 +188,18 @@ def rank_labels(
             out_labels[i, r] = labels[i, kept[r]]
             out_scores[i, r] = scores[kept[r]]
     return out_labels, out_scores
+
+
+@njit(cache=True, parallel=True)
+def top_columns(scores, k):
+    """Sort the k largest entries of each row of a dense array, ties by the smaller column."""
+    n_rows = scores.shape[0]
+    out_labels = np.empty((n_rows, k), dtype=np.int64)
+    out_scores = np.empty((n_rows, k), dtype=np.float32)
+    for i in prange(n_rows):
+        kept = np.sort(select_top(scores[i], np.arange(scores.shape[1]), k))
+        kept = kept[np.argsort(-scores[i][kept], kind="mergesort")]
+        for r in range(k):
+            out_labels[i, r] = kept[r]
+            out_scores[i, r] = scores[i, kept[r]]
+    return out_labels, out_scores

@@ -1,0 +1,63 @@
+"""Rules of the parameters that every trained estimator has."""
+
+from typing import Any
+
+from joblib import effective_n_jobs
+
+from skxmc._validation import blaming, check_bool, check_int, check_number, check_option
+from skxmc.encoders.base import check_encoder
+from skxmc.metrics import get_scorer
+
+__all__ = ["check_count", "check_n_jobs", "check_training_params"]
+
+
+def check_training_params(estimator: Any) -> None:
+    """Check what every training run reads, whatever the objective.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Has the parameters named below.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming estimator, parameter, rule and what was got.
+    """
+    if estimator.encoder is not None:
+        with blaming(estimator, "encoder", estimator.encoder):
+            check_encoder(estimator.encoder)
+    for name in ("early_stopping", "warm_start"):
+        check_bool(estimator, name, getattr(estimator, name))
+    if not isinstance(estimator.verbose, bool):
+        check_int(estimator, "verbose", estimator.verbose, minimum=0)
+    check_number(estimator, "dropout", estimator.dropout, minimum=0, below=1)
+    check_count(estimator, "batch_size", minimum=1)
+    for name in ("lr_labels", "lr_encoder"):
+        check_number(estimator, name, getattr(estimator, name), above=0)
+    check_number(estimator, "weight_decay", estimator.weight_decay, minimum=0)
+    check_number(estimator, "warmup", estimator.warmup, minimum=0, maximum=1)
+    if estimator.max_grad_norm is not None:
+        check_number(estimator, "max_grad_norm", estimator.max_grad_norm, above=0)
+    fraction = estimator.validation_fraction
+    check_number(estimator, "validation_fraction", fraction, above=0, below=1)
+    with blaming(estimator, "validation_metric", estimator.validation_metric):
+        get_scorer(estimator.validation_metric)
+    check_int(estimator, "patience", estimator.patience, minimum=1)
+    check_option(estimator, "precision", estimator.precision, ("float32", "bfloat16"))
+    check_n_jobs(estimator)
+
+
+def check_count(estimator: Any, name: str, minimum: int = 0) -> None:
+    """Check a count that may be left to "auto"."""
+    value = getattr(estimator, name)
+    if value != "auto":
+        check_int(estimator, name, value, minimum=minimum)
+
+
+def check_n_jobs(estimator: Any) -> None:
+    """Check the number of threads, which prediction reads too."""
+    if estimator.n_jobs is not None:
+        check_int(estimator, "n_jobs", estimator.n_jobs)
+        with blaming(estimator, "n_jobs", estimator.n_jobs):
+            effective_n_jobs(estimator.n_jobs)
