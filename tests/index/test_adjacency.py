@@ -51,8 +51,8 @@ def memberships(draw):
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     Y = (rng.random((n_rows, n_labels)) < draw(st.sampled_from([0, 0.2, 0.7]))).astype(int)
     Y[:, rng.random(n_labels) < 0.2] = 0
-    # multiples of 1/8, exact in float32, so that ties are ties in every order of summation
-    membership = rng.integers(1, 9, (n_rows, n_clusters)) / 8
+    # few values, exact in float32: many ties, and ties in every order of summation
+    membership = rng.choice([0.25, 0.5], (n_rows, n_clusters))
     membership[rng.random((n_rows, n_clusters)) < 0.5] = 0
     assignment = rng.integers(0, n_clusters, n_labels)
     return Y, membership.astype(np.float32), assignment, draw(st.integers(1, 9))

@@ -122,10 +122,9 @@ def split_slowly(dense, seed_a, seed_b, n_iterations):
     return set(order[:half].tolist())
 
 
-@pytest.mark.parametrize("n_labels", [2, 3, 10, 31])
-@pytest.mark.parametrize("n_iterations", [0, 1, 8])
-def test_a_split_against_dense_two_means(n_labels, n_iterations):
-    dense = random_centroids(np.random.default_rng(n_labels), n_labels, empty=0).toarray()
+@given(n_labels=st.integers(2, 15), n_iterations=st.integers(0, 8), seed=st.integers(0, 10**6))
+def test_a_split_against_dense_two_means(n_labels, n_iterations, seed):
+    dense = random_centroids(np.random.default_rng(seed), n_labels, n_features=9, empty=0).toarray()
     seeds = np.random.RandomState(4).choice(n_labels, size=2, replace=False)
     assignment = balanced_kmeans(dense, 2, n_iterations=n_iterations, random_state=4)
     expected = split_slowly(dense.astype(np.float64), *seeds, n_iterations)

@@ -156,6 +156,30 @@ def test_updates_against_a_dense_optimiser(engine, optimizer, problem, decay, n_
 
 
 @engines
+@given(problem=problems())
+def test_unit_rows_are_brought_back_to_length_one(engine, problem):
+    n_columns, width, lists, rng = problem
+    weight = rng.normal(size=(n_columns, width)).astype(np.float32)
+    table = make_table(engine, weight, lr=0.05, unit_rows=True)
+    dense = DENSE["adagrad"](weight, None, 0.05, 0.0)
+    touched = np.unique(columns_of(lists))
+    for _ in range(2):
+        values, vectors = grid(rng, columns_of(lists).size), grid(rng, len(lists), width)
+        device_vectors = torch.tensor(vectors, dtype=torch.float32, device=table.weight.device)
+        table.note(make_batch(lists, values, engine), device_vectors)
+        table.step()
+        dense.step(*dense_gradient(n_columns, lists, values, vectors), touched)
+        dense.weight[touched] /= np.linalg.norm(dense.weight[touched], axis=1, keepdims=True)
+    got = table.weight.cpu().numpy()
+    # a row of one number close to 0 is brought to 1 or -1 by the sign of a rounding error
+    firm = np.abs(got).max(axis=1) > 1e-2 if width > 1 else np.zeros(n_columns, dtype=bool)
+    np.testing.assert_allclose(got[firm], dense.weight[firm], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(got[touched], axis=1), 1, rtol=1e-5)
+    untouched = np.setdiff1d(np.arange(n_columns), touched)
+    np.testing.assert_array_equal(got[untouched], weight[untouched])
+
+
+@engines
 @optimizers
 def test_steps_through_autograd_against_a_dense_optimiser(engine, optimizer):
     """Both uses of a table in one graph: rows are summed, then met by dot products."""
