@@ -251,6 +251,8 @@ def expected_weights(n_negatives: int, pool_size: int, k: int) -> np.ndarray:
     [0.6667, 0.3333, 0.0]
     """
     _check_pool(n_negatives, pool_size, k)
+    if n_negatives == 1:
+        return np.ones(1)  # scipy knows no draw from nobody else
     harder = np.arange(n_negatives)
     fewer = hypergeom.cdf(k - 1, n_negatives - 1, harder, pool_size - 1)
     return np.clip(fewer, 0.0, 1.0) * (pool_size / n_negatives)
