@@ -47,7 +47,7 @@ def process_state():
 def test_nothing_else_changes(kind, n_jobs):
     kind.make().fit(X, Y)  # kernels compiled, thread pools started
     before = process_state()
-    model = kind.make(n_jobs=n_jobs, early_stopping=True, recluster=True).fit(X, Y)
+    model = kind.make(n_jobs=n_jobs, early_stopping=True).fit(X, Y)
     assert process_state() == before
     model.predict_topk(X), model.predict(X), model.decision_function(X), model.score(X, Y)
     assert process_state() == before
