@@ -1,5 +1,6 @@
 """The ELIAS objective: the beam by loops, the loss against dense float64 matrices."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -60,7 +61,7 @@ def make_objective(seed, *, learn, device="cpu", alpha=1.5, n_rows=6, rates=RATE
     if learn:
         index.learn_edges(Adjacency(EDGES, WEIGHTS), beta=1.7)
     head = LabelHead(torch.randn(7, generator=generator), width, lr=0.1)
-    head.rows.weight.normal_(generator=generator)
+    head.rows.weight.normal_(std=0.5, generator=generator)
     model = EliasModel(Words(n_features, width, generator), index, head)
     with torch.no_grad():
         for parameter in index.parameters():
@@ -130,7 +131,9 @@ class Dense:
             for label in np.flatnonzero((weights[beam].detach() > 0).any(dim=0)):
                 p = paths[label] * torch.sigmoid(logits[r, label])
                 carried = bool(self.Y[rows[r], label])
-                total = total - torch.log(p if carried else 1 - p)
+                # the loss takes no score for closer to 1 than exp(-1e-6)
+                wrong = torch.clamp(p, max=math.exp(-1e-6))
+                total = total - torch.log(p if carried else 1 - wrong)
                 costs += [-torch.log(paths[label])] if carried else []
             path_cost = path_cost + (sum(costs) / len(costs) if costs else 0.0)
         path_cost = path_cost / len(rows)
