@@ -35,6 +35,10 @@ class BagOfWords(BaseEstimator):
         which share words start close), or Gaussian noise.
     lr : float, default=0.1
         Learning rate of the embedding table (row-wise Adagrad, touched rows only).
+    initial_square : float, default=1e-6
+        Mean square gradient that every feature is taken to have seen already: keeps rare features
+        from learning their few rows by heart. 1e-6 is about one meeting with a full gradient, at
+        256 rows a step.
     normalize : {"auto", "rows", "scale", "none"}, default="auto"
         "rows" scales each row to unit length; "scale" divides each feature by its root mean
         square, then all by one number that makes the mean squared row length 1; "auto" takes
@@ -65,6 +69,7 @@ class BagOfWords(BaseEstimator):
         n_layers=0,
         init="svd",
         lr=0.1,
+        initial_square=1e-6,
         normalize="auto",
         feature_dropout=0.0,
         scale=0.25,
@@ -73,6 +78,7 @@ class BagOfWords(BaseEstimator):
         self.n_layers = n_layers
         self.init = init
         self.lr = lr
+        self.initial_square = initial_square
         self.normalize = normalize
         self.feature_dropout = feature_dropout
         self.scale = scale
@@ -109,6 +115,7 @@ class BagOfWords(BaseEstimator):
             torch.from_numpy(table),
             n_layers=self.n_layers,
             lr=self.lr,
+            initial_square=self.initial_square,
             scale=self.scale,
             normalize=mode,
             column_scale=column_scale,
@@ -121,6 +128,7 @@ class BagOfWords(BaseEstimator):
         check_int(self, "n_layers", self.n_layers, minimum=0)
         check_option(self, "init", self.init, ("svd", "random"))
         check_number(self, "lr", self.lr, above=0)
+        check_number(self, "initial_square", self.initial_square, minimum=0)
         check_option(self, "normalize", self.normalize, ("auto", "rows", "scale", "none"))
         check_number(self, "feature_dropout", self.feature_dropout, minimum=0, below=1)
         check_number(self, "scale", self.scale, above=0)
@@ -139,6 +147,8 @@ class BagOfWordsEncoder(Encoder):
         Residual layers.
     lr : float
         Learning rate of the table.
+    initial_square : float
+        Start of the table's accumulated squares.
     scale : float
         Root mean square of an embedding's entries.
     normalize : {"rows", "scale", "none"}
@@ -149,10 +159,21 @@ class BagOfWordsEncoder(Encoder):
         Share of features left out in training.
     """
 
-    def __init__(self, table, *, n_layers, lr, scale, normalize, column_scale, feature_dropout):
+    def __init__(
+        self,
+        table,
+        *,
+        n_layers,
+        lr,
+        initial_square,
+        scale,
+        normalize,
+        column_scale,
+        feature_dropout,
+    ):
         super().__init__()
         self.embedding_dim = table.shape[1]
-        self.table = RowTable(table, lr=lr)
+        self.table = RowTable(table, lr=lr, initial_square=initial_square)
         self.length = scale * self.embedding_dim**0.5
         self.layers = nn.ModuleList(_Residual(self.embedding_dim) for _ in range(n_layers))
         self.normalize = normalize
@@ -220,6 +241,7 @@ def _normalize(X: sp.csr_array, mode: str, column_scale: np.ndarray | None) -> s
 def _start_table(X, width, init, scale, random_state) -> np.ndarray:
     """Feature embeddings under which the training rows have entries of root mean square `scale`."""
     n_features = X.shape[1]
+    unused = np.bincount(X.indices, X.data != 0, minlength=n_features) == 0
     if X.shape[0] > _SVD_ROWS:
         X = X[random_state.permutation(X.shape[0])[:_SVD_ROWS]]
     rank = min(width, *X.shape)
@@ -231,6 +253,7 @@ def _start_table(X, width, init, scale, random_state) -> np.ndarray:
         rotation, _ = np.linalg.qr(random_state.standard_normal((width, width)))
         table = directions.T @ rotation[:rank]
     table = np.ascontiguousarray(table, dtype=np.float32)
+    table[unused] = 0  # what no row has says nothing, now and after training
     embeddings = X @ table
     size = float(np.sqrt(np.mean(np.square(embeddings, dtype=np.float64)))) if X.nnz else 1.0
     return table * np.float32(scale / (size or 1.0))

@@ -34,7 +34,7 @@ def update(table, batch, vectors, lr):
         counts = table.state("counts", n_rows, dtype=torch.int64).numpy()
         _kernels.adam_rows(*groups, *gradient, weight, *moments, counts, *rates)
     else:
-        squares = table.state("squares", n_rows).numpy()
+        squares = table.state("squares", n_rows, fill=table.initial_square).numpy()
         flags = (table.has_bias, table.unit_rows)
         _kernels.adagrad_rows(*groups, *gradient, weight, bias, squares, *rates, *flags)
 

@@ -53,7 +53,7 @@ def row_of_entry(indptr):
 
 
 def _adagrad(table, touched, gradient, place, data, lr):
-    squares = table.state("squares", table.weight.shape[0])
+    squares = table.state("squares", table.weight.shape[0], fill=table.initial_square)
     squares[touched] += gradient.square().mean(dim=1)
     rate = lr / (squares[touched].sqrt() + 1e-8)
     kept = table.weight[touched] * (1 - lr * table.weight_decay)

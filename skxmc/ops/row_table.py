@@ -45,6 +45,10 @@ class RowTable(nn.Module):
         Row-wise Adagrad keeps one number a row; lazy Adam two moments an entry, and no bias.
     weight_decay : float
         Decoupled decay of touched rows, as in AdamW.
+    initial_square : float
+        Mean square gradient that every row is taken to have seen before its first update (Adagrad
+        only). Above 0, a row that is met but a few times moves in proportion to its gradient
+        instead of by full steps.
     unit_rows : bool
         Bring each touched row back to length 1 after its update (Adagrad only).
 
@@ -85,6 +89,7 @@ class RowTable(nn.Module):
         optimizer: str = "adagrad",
         weight_decay: float = 0.0,
         unit_rows: bool = False,
+        initial_square: float = 0.0,
     ):
         super().__init__()
         if optimizer not in ("adagrad", "adam"):
@@ -99,6 +104,7 @@ class RowTable(nn.Module):
         self.optimizer = optimizer
         self.weight_decay = weight_decay
         self.unit_rows = unit_rows
+        self.initial_square = initial_square
         # Autograd calls a Function's backward only if some input of it wants a gradient.
         self._anchor = nn.Parameter(torch.zeros(0))
         self._notes: list[tuple[CsrBatch, Tensor]] = []

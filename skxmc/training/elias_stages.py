@@ -35,8 +35,8 @@ from skxmc.training.loop import Plan
 __all__ = ["EliasSettings", "EliasTraining"]
 
 # Epochs of each stage under "auto".
-STAGE_EPOCHS = {"stage 1": 10, "stage 2": 5}
-STAGE2_EXPLORATION = 0.0
+STAGE_EPOCHS = {"stage 1": 8, "stage 2": 4}
+EXPLORATION = 1.0
 _MEMBERSHIP_BATCH = 1024
 
 
@@ -183,8 +183,9 @@ class EliasTraining:
             lambda_shortlist=s.lambda_shortlist,
             beam_width=s.beam_width,
             shortlist_size=s.train_shortlist_size,
-            # in stage 1 all labels of a cluster tie, so that the best would always be the same
-            exploration=1.0 if first else STAGE2_EXPLORATION,
+            # the best by path alone would be the same labels again and again: in stage 1 all
+            # labels of a cluster tie, and in stage 2 an edge that is never tried is never learned
+            exploration=EXPLORATION,
         )
         plan = Plan(n_epochs, batch_size, s.warmup, s.max_grad_norm, s.precision)
         objective = EliasObjective(model, data, Y, rates, self.device)
