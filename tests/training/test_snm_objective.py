@@ -1,0 +1,140 @@
+"""The SNM objective against one-vs-all on dense matrices, and what it may and may not touch."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from torch.nn import functional as F
+
+from skxmc.encoders.base import Encoder
+from skxmc.heads import LabelHead
+from skxmc.losses import ordered_weights
+from skxmc.negatives import UniformPool
+from skxmc.ops.row_table import CsrBatch
+from skxmc.training.snm import SNMModel, SNMObjective, SNMRates, kept_negatives, mine
+
+N_ROWS, N_LABELS, WIDTH = 6, 12, 4
+
+
+class Lookup(Encoder):
+    """Row i's embedding is row i of a parameter."""
+
+    def __init__(self, table):
+        super().__init__()
+        self.embedding_dim = table.shape[1]
+        self.table = torch.nn.Parameter(table)
+
+    def collate(self, data, rows, device):
+        return torch.from_numpy(rows).to(device)
+
+    def forward(self, inputs):
+        return self.table[inputs]
+
+
+def make(
+    seed=0, *, k=N_LABELS, pool=N_LABELS, treatment="one_vs_all", margin="logistic", **changes
+):
+    rng = np.random.default_rng(seed)
+    generator = torch.Generator().manual_seed(seed)
+    Y = sp.csr_array((rng.random((N_ROWS, N_LABELS)) < 0.25).astype(np.float32))
+    head = LabelHead(torch.randn(N_LABELS, generator=generator), WIDTH, lr=0.1)
+    head.rows.weight.copy_(torch.randn(N_LABELS, WIDTH, generator=generator))
+    model = SNMModel(Lookup(torch.randn(N_ROWS, WIDTH, generator=generator)), head)
+    settings = {
+        "weights": torch.from_numpy(ordered_weights("topk", k)),
+        "margin": margin,
+        "pairwise": False,
+        "treatment": treatment,
+        "pool": UniformPool(pool),
+        "anneal_steps": 0,
+        "lr_encoder": 0.1,
+        "weight_decay": 0.0,
+        "dropout": 0.0,
+        **changes,
+    }
+    device = torch.device("cpu")
+    draws = np.random.default_rng(seed)
+    return SNMObjective(model, None, Y, SNMRates(**settings), device, draws), Y.toarray()
+
+
+def test_everything_kept_is_one_vs_all():
+    objective, Y = make()
+    rows = np.arange(N_ROWS)
+    loss, _ = objective.loss(rows)
+    table = objective.module.head.rows
+    weight = table.weight.double().requires_grad_()
+    embeddings = objective.module.encoder.table.detach().double().requires_grad_()
+    logits = embeddings @ weight.T + table.bias.double()
+    expected = F.binary_cross_entropy_with_logits(
+        logits, torch.from_numpy(Y).double(), reduction="sum"
+    )
+    expected = expected / N_ROWS
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    loss.backward()
+    expected.backward()
+    found = objective.module.encoder.table.grad
+    np.testing.assert_allclose(found, embeddings.grad, rtol=1e-5, atol=1e-6)
+    # the label rows' gradient, as noted for the optimiser
+    noted = np.zeros((N_LABELS, WIDTH))
+    ((batch, vectors),) = table._notes
+    for i in range(N_ROWS):
+        for p in range(batch.indptr[i], batch.indptr[i + 1]):
+            noted[batch.indices[p]] += batch.data[p].item() * vectors[i].numpy()
+    np.testing.assert_allclose(noted, weight.grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("treatment", ["one_vs_all", "pick_all", "pick_one"])
+@pytest.mark.parametrize("pairwise", [False, True])
+def test_only_positives_and_mined_negatives_move(treatment, pairwise):
+    if pairwise and treatment == "one_vs_all":
+        pytest.skip("no such loss")
+    objective, Y = make(1, k=2, pool=5, treatment=treatment, pairwise=pairwise)
+    table = objective.module.head.rows
+    before = table.weight.clone()
+    row = np.array([int(np.argmax(Y.sum(axis=1)))])
+    drawn = UniformPool(5).draw(None, objective.label_counts, np.random.default_rng(1))
+    scores = (objective.module.encoder.table[row] @ table.weight.T + table.bias)[0]
+    candidates = [j for j in drawn if Y[row[0], j] == 0]
+    hardest = sorted(candidates, key=lambda j: -scores[j].item())[:2]
+    loss, _ = objective.loss(row)
+    loss.backward()
+    table.step()
+    moved = set(np.flatnonzero((table.weight != before).any(dim=1).numpy()))
+    positives = set(np.flatnonzero(Y[row[0]]))
+    assert set(hardest) <= moved
+    assert moved <= set(hardest) | positives
+    if treatment == "pick_one":
+        assert len(moved & positives) == 1
+    else:
+        assert positives <= moved
+
+
+def test_mined_negatives_against_a_sort():
+    rng = np.random.default_rng(2)
+    objective, Y = make(2)
+    embeddings = torch.from_numpy(rng.normal(size=(N_ROWS, WIDTH)).astype(np.float32))
+    head = objective.module.head
+    positives = sp.csr_array(Y)
+    batch = CsrBatch(torch.from_numpy(positives.indptr), torch.from_numpy(positives.indices))
+    for pool in (np.arange(N_LABELS), np.array([0, 3, 4, 9])):
+        found = mine(head, embeddings, torch.from_numpy(pool), batch, 3).numpy()
+        scores = (embeddings @ head.rows.weight.T + head.rows.bias).numpy()
+        for i in range(N_ROWS):
+            left = sorted((j for j in pool if Y[i, j] == 0), key=lambda j: -scores[i, j])[:3]
+            assert found[i].tolist() == left + [-1] * (3 - len(left))
+
+
+def test_a_row_that_owns_the_whole_pool_has_no_negatives():
+    objective, _ = make()
+    head = objective.module.head
+    batch = CsrBatch(torch.tensor([0, 2]), torch.tensor([1, 2]))
+    found = mine(head, torch.ones(1, WIDTH), torch.tensor([1, 2]), batch, 2)
+    assert found.tolist() == [[-1, -1]]
+
+
+def test_annealing_ends_at_k_and_never_rises():
+    kept = [kept_negatives(step, 10, pool_size=500, k=4) for step in range(15)]
+    assert kept[0] == 500
+    assert kept[10:] == [4] * 5
+    assert kept == sorted(kept, reverse=True)
+    assert kept_negatives(0, 0, pool_size=3, k=9) == 3
