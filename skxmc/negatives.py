@@ -13,21 +13,37 @@ class Pool(Protocol):
     """Draws the labels that one mini-batch shares as candidates for negatives.
 
     Each row of the batch takes out its own positives afterwards.
+
+    Examples
+    --------
+    A pool that is always the most frequent labels:
+
+    >>> import numpy as np
+    >>> class Head:
+    ...     def draw(self, positives, label_counts, rng):
+    ...         return np.sort(np.argsort(-label_counts)[:2])
+    >>> Head().draw(np.array([0]), np.array([1, 7, 9]), np.random.default_rng(0))
+    array([1, 2])
     """
 
     def draw(
         self, positives: np.ndarray, label_counts: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
-        """Return distinct label columns, ascending, int64.
+        """Draw the pool of a mini-batch.
 
         Parameters
         ----------
         positives : ndarray of shape (n_positives,), int
             Positives of all rows of the batch, with repetitions.
-        label_counts : ndarray of shape (n_labels,), int64
+        label_counts : ndarray of shape (n_labels,)
             Training rows of each label.
         rng : Generator
             Source of random numbers.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_drawn,), int64
+            Distinct label columns, ascending.
         """
         ...
 
@@ -53,7 +69,22 @@ class UniformPool:
         self.size = size
 
     def draw(self, positives, label_counts, rng):
-        """Return distinct label columns, ascending."""
+        """Draw the pool of a mini-batch.
+
+        Parameters
+        ----------
+        positives : ndarray of shape (n_positives,), int
+            Positives of all rows of the batch, with repetitions.
+        label_counts : ndarray of shape (n_labels,)
+            Training rows of each label.
+        rng : Generator
+            Source of random numbers.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_drawn,), int64
+            Distinct label columns, ascending.
+        """
         n_labels = label_counts.size
         if self.size >= n_labels:
             return np.arange(n_labels)
@@ -72,7 +103,22 @@ class InBatchPool:
     """
 
     def draw(self, positives, label_counts, rng):
-        """Return distinct label columns, ascending."""
+        """Draw the pool of a mini-batch.
+
+        Parameters
+        ----------
+        positives : ndarray of shape (n_positives,), int
+            Positives of all rows of the batch, with repetitions.
+        label_counts : ndarray of shape (n_labels,)
+            Training rows of each label.
+        rng : Generator
+            Source of random numbers.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_drawn,), int64
+            Distinct label columns, ascending.
+        """
         return np.unique(positives).astype(np.int64)
 
 
@@ -105,7 +151,22 @@ class FrequencyPool:
         self.power = power
 
     def draw(self, positives, label_counts, rng):
-        """Return distinct label columns, ascending."""
+        """Draw the pool of a mini-batch.
+
+        Parameters
+        ----------
+        positives : ndarray of shape (n_positives,), int
+            Positives of all rows of the batch, with repetitions.
+        label_counts : ndarray of shape (n_labels,)
+            Training rows of each label.
+        rng : Generator
+            Source of random numbers.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_drawn,), int64
+            Distinct label columns, ascending.
+        """
         n_labels = label_counts.size
         if self.size >= n_labels:
             return np.arange(n_labels)
@@ -138,6 +199,21 @@ class MixedPool:
         self.pools = pools
 
     def draw(self, positives, label_counts, rng):
-        """Return distinct label columns, ascending."""
+        """Draw the pool of a mini-batch.
+
+        Parameters
+        ----------
+        positives : ndarray of shape (n_positives,), int
+            Positives of all rows of the batch, with repetitions.
+        label_counts : ndarray of shape (n_labels,)
+            Training rows of each label.
+        rng : Generator
+            Source of random numbers.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_drawn,), int64
+            Distinct label columns, ascending.
+        """
         drawn = [pool.draw(positives, label_counts, rng) for pool in self.pools]
         return np.unique(np.concatenate(drawn))

@@ -1,6 +1,6 @@
 """Encoders: from rows of X to embeddings."""
 
-from skxmc.encoders.base import Encoder, ModuleEncoder, build_encoder
-from skxmc.encoders.bow import BagOfWords, BagOfWordsEncoder
+from skxmc.encoders.base import Encoder, ModuleEncoder
+from skxmc.encoders.bow import BagOfWords
 
-__all__ = ["BagOfWords", "BagOfWordsEncoder", "Encoder", "ModuleEncoder", "build_encoder"]
+__all__ = ["BagOfWords", "Encoder", "ModuleEncoder"]

@@ -64,13 +64,36 @@ class Encoder(nn.Module):
     accepts_text: ClassVar[bool] = False
 
     def prepare(self, X: Any) -> Any:
-        """Turn validated input into a store that `collate` can cut rows from."""
+        """Turn validated input into a store that `collate` can cut rows from.
+
+        Parameters
+        ----------
+        X : csr_array, ndarray or list of str
+            Validated rows.
+
+        Returns
+        -------
+        data : object
+            Whatever `collate` understands; X itself by default.
+        """
         return X
 
     def collate(self, data: Any, rows: np.ndarray, device: torch.device | str) -> Any:
-        """Cut `rows` (int64 positions) out of the store as input of `forward`, on `device`.
+        """Cut rows out of the store, as input of `forward`.
 
-        The default gives a dense float32 tensor for dense data, a sparse CSR tensor for CSR data.
+        Parameters
+        ----------
+        data : object
+            What `prepare` returned.
+        rows : ndarray of shape (n_rows,), int64
+            Positions of the rows.
+        device : torch.device
+            Where the tensors are wanted.
+
+        Returns
+        -------
+        inputs : object
+            By default a dense float32 tensor for dense data, a sparse CSR tensor for CSR data.
         """
         if sp.issparse(data):
             part = data[rows]
@@ -110,7 +133,18 @@ class ModuleEncoder(Encoder):
         self.embedding_dim = embedding_dim
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Embed a batch of rows."""
+        """Embed a batch of rows.
+
+        Parameters
+        ----------
+        inputs : Tensor of shape (n_rows, n_features)
+            What `collate` returned.
+
+        Returns
+        -------
+        embeddings : Tensor of shape (n_rows, embedding_dim)
+            As the module makes them.
+        """
         return self.module(inputs)
 
 

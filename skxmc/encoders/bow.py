@@ -96,6 +96,7 @@ class BagOfWords(BaseEstimator):
         Returns
         -------
         encoder : BagOfWordsEncoder
+            Ready for training.
 
         Raises
         ------

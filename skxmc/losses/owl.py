@@ -213,7 +213,7 @@ def ordered_weighted_loss(
 
 
 def expected_weights(n_negatives: int, pool_size: int, k: int) -> np.ndarray:
-    """Weights that keeping the k hardest of a random pool gives the sorted negatives on average.
+    """Compute the weights that mining k of a random pool gives the sorted negatives on average.
 
     Parameters
     ----------
@@ -227,7 +227,7 @@ def expected_weights(n_negatives: int, pool_size: int, k: int) -> np.ndarray:
     Returns
     -------
     weights : ndarray of shape (n_negatives,), float64
-        theta_i, the probability that the i-th hardest negative is drawn and kept: non-increasing,
+        Probability theta_i that the i-th hardest negative is drawn and kept: non-increasing,
         summing to k.
 
     Raises

@@ -8,7 +8,8 @@ import torch
 from sklearn.utils import gen_batches
 
 from skxmc._sparse import as_csr, normalize_rows
-from skxmc.encoders import BagOfWords, build_encoder
+from skxmc.encoders import BagOfWords
+from skxmc.encoders.base import build_encoder
 from skxmc.heads import LabelHead, log_prior
 from skxmc.index import (
     ClusterIndex,

@@ -6,7 +6,8 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from skxmc.encoders import BagOfWords, build_encoder
+from skxmc.encoders import BagOfWords
+from skxmc.encoders.base import build_encoder
 from skxmc.heads import LabelHead, log_prior
 from skxmc.losses import ordered_weights
 from skxmc.negatives import FrequencyPool, InBatchPool, MixedPool, Pool, UniformPool

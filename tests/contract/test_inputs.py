@@ -15,7 +15,7 @@ DENSE_X, DENSE_Y = X.toarray().astype(np.float64), Y.toarray()
 N_ROWS, N_LABELS = DENSE_Y.shape
 # one fixture for all examples: the estimator is the same in each
 slow_examples = settings(
-    max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 

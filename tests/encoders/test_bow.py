@@ -183,6 +183,20 @@ def test_auto_width_fits_the_data():
     assert widths == sorted(widths)
 
 
+@pytest.mark.parametrize("init", ["svd", "random"])
+@pytest.mark.parametrize("embedding_dim", [2, 8, 40])
+def test_features_of_no_training_row_say_nothing(init, embedding_dim):
+    X = counts()
+    X[:, [3, 20]] = 0
+    encoder = build(sp.csr_array(X), init=init, embedding_dim=embedding_dim, normalize="none")
+    new = X[:4].copy()
+    new[1:, [3, 20]] = 5
+    new[3, :20] = new[3, 21:] = 0
+    out = embed(encoder, new)
+    np.testing.assert_array_equal(out[:3], embed(encoder, X[:3]))
+    assert (out[3] == 0).all(), "as an empty row"
+
+
 # --- forward
 
 
@@ -259,6 +273,7 @@ BAD = {
     "n_layers": [-1, 1.5, "two"],
     "init": ["pca", None],
     "lr": [0, -0.1, "fast", None],
+    "initial_square": [-1e-9, "x", None, np.nan],
     "normalize": ["l2", None, True],
     "feature_dropout": [-0.1, 1, 1.5, "half"],
     "scale": [0, -1, "big"],

@@ -13,7 +13,9 @@ from torch import nn
 
 from skxmc import EliasClassifier
 from skxmc.datasets import make_xmc_classification
-from skxmc.encoders import BagOfWords, BagOfWordsEncoder, Encoder, ModuleEncoder, build_encoder
+from skxmc.encoders import BagOfWords, Encoder, ModuleEncoder
+from skxmc.encoders.base import build_encoder
+from skxmc.encoders.bow import BagOfWordsEncoder
 
 X, Y = make_xmc_classification(
     n_samples=150, n_features=80, n_labels=12, n_labels_per_row=1.0, random_state=0
