@@ -48,7 +48,7 @@ class EliasClassifier(BaseTrainedClassifier):
     dropout : float, default=0.5
         Dropout of the embedding in training.
     stage1_epochs, stage2_epochs : int or "auto", default="auto"
-        Passes over the data in each stage; "auto" is 8 and 4, more on small data, and no stage 2
+        Passes over the data in each stage; "auto" is 10 and 4, more on small data, and no stage 2
         where there is but one cluster. 0 leaves a stage out.
     recluster : bool, default=False
         After stage 1, cluster the labels anew on features and learned embeddings together, and
@@ -60,7 +60,7 @@ class EliasClassifier(BaseTrainedClassifier):
     lr_clusters, lr_edges, lr_encoder : float, default=0.02, 0.005, 0.001
         Learning rates of the cluster layer, of the edge weights, and of the encoder's dense layers
         (AdamW). The bag-of-words table has its own rate, ``BagOfWords(lr=...)``.
-    stage2_factor : float, default=0.5
+    stage2_factor : float, default=0.3
         Factor on all rates but `lr_edges` in stage 2.
     weight_decay : float, default=0.01
         Decoupled decay of dense weight matrices.
@@ -160,7 +160,7 @@ class EliasClassifier(BaseTrainedClassifier):
         lr_clusters=0.02,
         lr_edges=0.005,
         lr_encoder=0.001,
-        stage2_factor=0.5,
+        stage2_factor=0.3,
         weight_decay=0.01,
         warmup=0.1,
         max_grad_norm=None,

@@ -35,10 +35,10 @@ class BagOfWords(BaseEstimator):
         which share words start close), or Gaussian noise.
     lr : float, default=0.1
         Learning rate of the embedding table (row-wise Adagrad, touched rows only).
-    initial_square : float, default=1e-6
-        Mean square gradient that every feature is taken to have seen already: keeps rare features
-        from learning their few rows by heart. 1e-6 is about one meeting with a full gradient, at
-        256 rows a step.
+    initial_square : float, default=1.5e-5
+        Mean square of an embedding's gradient that every feature is taken to have met already, at
+        a feature's average value: keeps rare features from learning their few rows by heart. The
+        default, 1 / 256 squared, is one row of a step of 256.
     normalize : {"auto", "rows", "scale", "none"}, default="auto"
         "rows" scales each row to unit length; "scale" divides each feature by its root mean
         square, then all by one number that makes the mean squared row length 1; "auto" takes
@@ -69,7 +69,7 @@ class BagOfWords(BaseEstimator):
         n_layers=0,
         init="svd",
         lr=0.1,
-        initial_square=1e-6,
+        initial_square=1.5e-5,
         normalize="auto",
         feature_dropout=0.0,
         scale=0.25,
@@ -116,7 +116,7 @@ class BagOfWords(BaseEstimator):
             torch.from_numpy(table),
             n_layers=self.n_layers,
             lr=self.lr,
-            initial_square=self.initial_square,
+            initial_square=self.initial_square * _mean_square(rows),
             scale=self.scale,
             normalize=mode,
             column_scale=column_scale,
@@ -228,6 +228,11 @@ def _column_scale(X: sp.csr_array) -> np.ndarray:
     scale = np.zeros(X.shape[1])
     np.divide(1.0, np.sqrt(mean_square * n_used), out=scale, where=mean_square > 0)
     return scale.astype(np.float32)
+
+
+def _mean_square(X: sp.csr_array) -> float:
+    """Mean square of the stored entries."""
+    return float(np.mean(np.square(X.data, dtype=np.float64))) if X.nnz else 0.0
 
 
 def _normalize(X: sp.csr_array, mode: str, column_scale: np.ndarray | None) -> sp.csr_array:

@@ -36,7 +36,7 @@ from skxmc.training.loop import Plan
 __all__ = ["EliasSettings", "EliasTraining"]
 
 # Epochs of each stage under "auto".
-STAGE_EPOCHS = {"stage 1": 8, "stage 2": 4}
+STAGE_EPOCHS = {"stage 1": 10, "stage 2": 4}
 EXPLORATION = 1.0
 _MEMBERSHIP_BATCH = 1024
 
