@@ -112,23 +112,44 @@ def test_iterations_improve_the_split():
 
 
 def split_slowly(dense, seed_a, seed_b, n_iterations):
-    """Left half of a balanced spherical 2-means split, from dense vectors."""
+    """Halves of a balanced spherical 2-means split, from dense vectors."""
     half = (len(dense) + 1) // 2
-    direction = dense[seed_a] - dense[seed_b]
-    order = np.argsort(-(dense @ direction), kind="stable")
+    order = np.argsort(-(dense @ (dense[seed_a] - dense[seed_b])), kind="stable")
     for _ in range(n_iterations):
         centres = [unit_rows(dense[part].sum(0)[None])[0] for part in (order[:half], order[half:])]
-        order = np.argsort(-(dense @ (centres[0] - centres[1])), kind="stable")
-    return set(order[:half].tolist())
+        new = np.argsort(-(dense @ (centres[0] - centres[1])), kind="stable")
+        if set(new[:half]) == set(order[:half]):
+            break
+        order = new
+    return order[:half], order[half:]
 
 
-@given(n_labels=st.integers(2, 15), n_iterations=st.integers(0, 8), seed=st.integers(0, 10**6))
-def test_a_split_against_dense_two_means(n_labels, n_iterations, seed):
+def clusters_slowly(dense, n_clusters, n_iterations, rng):
+    nodes = [np.arange(len(dense))]
+    while len(nodes) < n_clusters:
+        children = []
+        for node in nodes:
+            parts = (np.arange(node.size), np.arange(0))
+            if node.size > 1:
+                seeds = rng.choice(node.size, size=2, replace=False)
+                parts = split_slowly(dense[node], *seeds, n_iterations)
+            children += [node[part] for part in parts]
+        nodes = children
+    return [set(node.tolist()) for node in nodes]
+
+
+@given(
+    n_labels=st.integers(1, 60),
+    n_clusters=st.sampled_from([1, 2, 8]),
+    n_iterations=st.integers(0, 8),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_clusters_against_dense_two_means(n_labels, n_clusters, n_iterations, seed):
     dense = random_centroids(np.random.default_rng(seed), n_labels, n_features=9, empty=0).toarray()
-    seeds = np.random.RandomState(4).choice(n_labels, size=2, replace=False)
-    assignment = balanced_kmeans(dense, 2, n_iterations=n_iterations, random_state=4)
-    expected = split_slowly(dense.astype(np.float64), *seeds, n_iterations)
-    assert set(np.flatnonzero(assignment == 0).tolist()) == expected
+    assignment = balanced_kmeans(dense, n_clusters, n_iterations=n_iterations, random_state=seed)
+    rng = np.random.RandomState(seed)
+    expected = clusters_slowly(dense.astype(np.float64), n_clusters, n_iterations, rng)
+    assert [set(np.flatnonzero(assignment == c).tolist()) for c in range(n_clusters)] == expected
 
 
 @pytest.mark.parametrize("n_clusters", [0, -2, 3, 12])
