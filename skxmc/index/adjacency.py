@@ -92,7 +92,7 @@ def approximate_adjacency(Y, membership, assignment: np.ndarray, kappa: int) -> 
     >>> M = sp.csr_array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
     >>> approximate_adjacency(Y, M, np.array([0, 1]), kappa=2).edges
     array([[ 0, -1],
-           [ 1,  0]], dtype=int32)
+           [ 0,  1]], dtype=int32)
     """
     n_clusters = membership.shape[1]
     n_labels = assignment.size
