@@ -109,7 +109,7 @@ class SNMClassifier(BaseTrainedClassifier):
         Number of labels.
     n_features_in_ : int
         Number of features.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Column names of X, if it had any.
     label_counts_ : ndarray of shape (n_labels,), int64
         Training rows of each label.

@@ -231,8 +231,9 @@ def _column_scale(X: sp.csr_array) -> np.ndarray:
 
 
 def _mean_square(X: sp.csr_array) -> float:
-    """Mean square of the stored entries."""
-    return float(np.mean(np.square(X.data, dtype=np.float64))) if X.nnz else 0.0
+    """Mean square of the entries that are not zero."""
+    n_entries = np.count_nonzero(X.data)
+    return float(np.square(X.data, dtype=np.float64).sum() / n_entries) if n_entries else 0.0
 
 
 def _normalize(X: sp.csr_array, mode: str, column_scale: np.ndarray | None) -> sp.csr_array:

@@ -28,7 +28,7 @@ def log1mexp(x: Tensor) -> Tensor:
 
     References
     ----------
-    Maechler, "Accurately computing log(1 - exp(-|a|))", 2012.
+    M. Maechler, "Accurately computing ``log(1 - exp(-|a|))``", 2012.
 
     Examples
     --------

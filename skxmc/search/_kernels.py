@@ -203,3 +203,24 @@ def top_columns(scores, k):
             out_labels[i, r] = kept[r]
             out_scores[i, r] = scores[i, kept[r]]
     return out_labels, out_scores
+
+
+@njit(cache=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
+def rank_candidates(queries, candidates, weight, bias, k):
+    """Score each row's candidates one by one and sort the k best, ties by the smaller label."""
+    n_rows, m = candidates.shape
+    out_labels = np.empty((n_rows, k), dtype=np.int64)
+    out_scores = np.empty((n_rows, k), dtype=np.float32)
+    for i in prange(n_rows):
+        labels = np.sort(candidates[i])
+        scores = np.empty(m, dtype=np.float32)
+        for q in range(m):
+            total = np.float32(0.0)
+            for j in range(weight.shape[1]):
+                total += queries[i, j] * weight[labels[q], j]
+            scores[q] = total + bias[labels[q]]
+        kept = np.argsort(-scores, kind="mergesort")[:k]
+        for r in range(k):
+            out_labels[i, r] = labels[kept[r]]
+            out_scores[i, r] = scores[kept[r]]
+    return out_labels, out_scores

@@ -10,6 +10,8 @@ __all__ = ["exhaustive_topk"]
 
 # Scores held at once: 64 MiB of float32, whatever the number of rows and labels.
 _SCORES = 16 * 1024**2
+# Candidates beyond k that are scored again, so that rounding cannot push one of the best k out.
+_SPARE = 16
 
 
 def exhaustive_topk(
@@ -46,5 +48,9 @@ def exhaustive_topk(
     for part in gen_batches(n_rows, max(1, _SCORES // n_labels)):
         scores = embeddings[part] @ label_weight.T
         scores += label_bias
-        out.indices[part], out.scores[part] = _kernels.top_columns(scores, k)
+        candidates, _ = _kernels.top_columns(scores, min(n_labels, k + _SPARE))
+        # a matrix product rounds by a label's place in it; what is returned must not depend on that
+        out.indices[part], out.scores[part] = _kernels.rank_candidates(
+            embeddings[part], candidates, label_weight, label_bias, k
+        )
     return out
