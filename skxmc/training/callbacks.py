@@ -54,18 +54,14 @@ class ProgressBar(Callback):
     ----------
     title : str
         What is being trained.
-    every : int
-        Batches between two readings of the losses (a reading waits for the device).
     """
 
-    def __init__(self, title: str, every: int = 10):
+    def __init__(self, title: str):
         self.title = title
-        self.every = every
 
     def on_train_begin(self, n_epochs: int, n_batches: int) -> None:
         """Open the bar."""
         self._bar = tqdm(total=n_epochs * n_batches, desc=self.title, unit="batch")
-        self._shown: dict[str, float] = {}
 
     def on_batch_end(self, means: dict[str, float]) -> None:
         """Move on by one batch."""
