@@ -9,6 +9,8 @@ from numba import njit, prange
 
 # Reassociation lets the compiler use vector instructions for sums; NaN and inf keep their meaning.
 _FAST = {"reassoc", "contract", "nsz"}
+# Columns that one thread sums at a time: with 256 rows a block of the sums stays in its cache.
+_BLOCK = 256
 
 
 @njit(cache=True, parallel=True, fastmath=_FAST)
@@ -25,17 +27,40 @@ def bag(indptr, indices, data, table, out):
 
 
 @njit(cache=True, parallel=True, fastmath=_FAST)
-def sampled_dot(indptr, indices, queries, table, bias, out):
-    """out[p] = <queries[i], table[indices[p]]> + bias[indices[p]] for the entries p of row i."""
+def grouped_dot(touched, starts, rows, positions, queries, table, bias, out):
+    """out[p] = <queries[row of p], table[column of p]> + bias[column of p], column by column.
+
+    A column's vector is fetched once for all its entries; the queries of a batch stay in cache.
+    """
     width = table.shape[1]
-    for i in prange(indptr.shape[0] - 1):
-        query = queries[i]
-        for p in range(indptr[i], indptr[i + 1]):
-            vector = table[indices[p]]
+    for t in prange(touched.shape[0]):
+        c = touched[t]
+        vector, offset = table[c], bias[c]
+        for q in range(starts[t], starts[t + 1]):
+            query = queries[rows[q]]
             total = np.float32(0.0)
             for j in range(width):
                 total += query[j] * vector[j]
-            out[p] = total + bias[indices[p]]
+            out[positions[q]] = total + offset
+
+
+@njit(cache=True, parallel=True, fastmath=_FAST)
+def grouped_bag(touched, starts, rows, positions, data, table, out):
+    """out[i] = sum over the entries p of row i of data[p] * table[column of p], by column.
+
+    Threads share the columns of `out` out in blocks, so that none waits for another's sums.
+    """
+    width = table.shape[1]
+    n_blocks = (width + _BLOCK - 1) // _BLOCK
+    for block in prange(n_blocks):
+        first, last = block * _BLOCK, min(width, (block + 1) * _BLOCK)
+        out[:, first:last] = 0
+        for t in range(touched.shape[0]):
+            vector = table[touched[t], first:last]
+            for q in range(starts[t], starts[t + 1]):
+                row, value = out[rows[q], first:last], data[positions[q]]
+                for j in range(last - first):
+                    row[j] += value * vector[j]
 
 
 @njit(cache=True)
@@ -58,83 +83,84 @@ def group_by_column(indptr, indices, slot):
         counts[slot[column] + 1] += 1
     starts = np.cumsum(counts[: n_touched + 1])
     cursor = starts.copy()
-    rows = np.empty(nnz, dtype=np.int64)
-    positions = np.empty(nnz, dtype=np.int64)
+    rows = np.empty(nnz, dtype=np.int32)
+    positions = np.empty(nnz, dtype=np.int32)
     for i in range(indptr.shape[0] - 1):
         for p in range(indptr[i], indptr[i + 1]):
-            target = cursor[slot[indices[p]]]
-            cursor[slot[indices[p]]] += 1
+            t = slot[indices[p]]
+            target = cursor[t]
+            cursor[t] += 1
             rows[target], positions[target] = i, p
     for t in range(n_touched):
         slot[touched[t]] = -1
     return touched[:n_touched], starts, rows, positions
 
 
+@njit(cache=True, fastmath=_FAST)
+def _sum_group(start, stop, rows, positions, data, queries, gradient):
+    """gradient = sum of data[position] * queries[row] over a group; returns the sum of data.
+
+    Four entries a pass: the sum is read and written once for all four.
+    """
+    width = gradient.shape[0]
+    gradient[:] = 0
+    total = np.float32(0.0)
+    q = start
+    while q + 4 <= stop:
+        v0, v1 = data[positions[q]], data[positions[q + 1]]
+        v2, v3 = data[positions[q + 2]], data[positions[q + 3]]
+        q0, q1 = queries[rows[q]], queries[rows[q + 1]]
+        q2, q3 = queries[rows[q + 2]], queries[rows[q + 3]]
+        total += (v0 + v1) + (v2 + v3)
+        for j in range(width):
+            gradient[j] += (v0 * q0[j] + v1 * q1[j]) + (v2 * q2[j] + v3 * q3[j])
+        q += 4
+    while q < stop:
+        value, query = data[positions[q]], queries[rows[q]]
+        total += value
+        for j in range(width):
+            gradient[j] += value * query[j]
+        q += 1
+    return total
+
+
 @njit(cache=True, parallel=True, fastmath=_FAST)
 def adagrad_rows(
     touched, starts, rows, positions, data, queries, table, bias, squares, lr, decay, learn_bias,
-    unit_rows,
+    unit_rows, n_parts,
 ):  # fmt: skip
     """Update each touched table row by row-wise Adagrad, without storing its gradient.
 
     The gradient of row c is the sum of data[p] * queries[row of p] over the entries p of column c;
     `squares` holds one accumulated mean square a row. With `unit_rows` the row is then brought
-    back to length 1.
+    back to length 1. The columns are cut into `n_parts` runs of about equally many entries.
     """
     width = table.shape[1]
-    for t in prange(touched.shape[0]):
-        c = touched[t]
-        gradient = np.zeros(width, dtype=np.float32)
-        bias_gradient = np.float32(0.0)
-        for q in range(starts[t], starts[t + 1]):
-            value, query = data[positions[q]], queries[rows[q]]
-            bias_gradient += value
+    nnz = positions.shape[0]
+    for part in prange(n_parts):
+        gradient = np.empty(width, dtype=np.float32)
+        first = np.searchsorted(starts[:-1], part * nnz // n_parts)
+        last = np.searchsorted(starts[:-1], (part + 1) * nnz // n_parts)
+        for t in range(first, last):
+            c = touched[t]
+            row = table[c]
+            bias_gradient = _sum_group(
+                starts[t], starts[t + 1], rows, positions, data, queries, gradient
+            )
+            total = np.float32(0.0)
             for j in range(width):
-                gradient[j] += value * query[j]
-        total = np.float32(0.0)
-        for j in range(width):
-            total += gradient[j] * gradient[j]
-        squares[c] += total / np.float32(width)
-        rate = lr / (np.sqrt(squares[c]) + np.float32(1e-8))
-        shrink = np.float32(1.0) - lr * decay
-        for j in range(width):
-            table[c, j] = shrink * table[c, j] - rate * gradient[j]
-        if learn_bias:
-            bias[c] -= rate * bias_gradient
-        if unit_rows:
-            length = np.float32(0.0)
+                total += gradient[j] * gradient[j]
+            squares[c] += total / np.float32(width)
+            rate = lr / (np.sqrt(squares[c]) + np.float32(1e-8))
+            shrink = np.float32(1.0) - lr * decay
             for j in range(width):
-                length += table[c, j] * table[c, j]
-            length = max(np.sqrt(length), np.float32(1e-12))
-            for j in range(width):
-                table[c, j] /= length
-
-
-@njit(cache=True, parallel=True, fastmath=_FAST)
-def adam_rows(
-    touched, starts, rows, positions, data, queries, table, mean, squares, counts, lr, decay
-):
-    """Update each touched table row by Adam; untouched rows and their moments wait (lazy Adam).
-
-    `counts` holds the number of updates of each row, for the correction of the moments' bias.
-    """
-    width = table.shape[1]
-    beta1, beta2 = np.float32(0.9), np.float32(0.999)
-    one = np.float32(1.0)
-    for t in prange(touched.shape[0]):
-        c = touched[t]
-        gradient = np.zeros(width, dtype=np.float32)
-        for q in range(starts[t], starts[t + 1]):
-            value, query = data[positions[q]], queries[rows[q]]
-            for j in range(width):
-                gradient[j] += value * query[j]
-        counts[c] += 1
-        first = one / (one - beta1 ** np.float32(counts[c]))
-        second = one / (one - beta2 ** np.float32(counts[c]))
-        shrink = one - lr * decay
-        for j in range(width):
-            g = gradient[j]
-            mean[c, j] = beta1 * mean[c, j] + (one - beta1) * g
-            squares[c, j] = beta2 * squares[c, j] + (one - beta2) * g * g
-            denominator = np.sqrt(squares[c, j] * second) + np.float32(1e-8)
-            table[c, j] = shrink * table[c, j] - lr * mean[c, j] * first / denominator
+                row[j] = shrink * row[j] - rate * gradient[j]
+            if learn_bias:
+                bias[c] -= rate * bias_gradient
+            if unit_rows:
+                length = np.float32(0.0)
+                for j in range(width):
+                    length += row[j] * row[j]
+                inverse = np.float32(1.0) / max(np.sqrt(length), np.float32(1e-12))
+                for j in range(width):
+                    row[j] *= inverse

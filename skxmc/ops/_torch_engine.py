@@ -7,28 +7,33 @@ from torch.nn import functional as F
 _CHUNK = 65_536
 
 
-def bag(weight, batch):
+def bag(table, batch):
     """Sum table rows as `RowTable.bag` says."""
     indices, indptr = batch.indices.long(), batch.indptr.long()
     return F.embedding_bag(
         indices,
-        weight,
+        table.weight,
         indptr,
         mode="sum",
-        per_sample_weights=batch.data.to(weight.dtype),
+        per_sample_weights=batch.data.to(table.weight.dtype),
         include_last_offset=True,
     )
 
 
-def dot(weight, bias, queries, batch):
+def dot(table, queries, batch):
     """Take dot products at the pattern as `RowTable.dot` says, a chunk of entries at a time."""
-    rows, indices = row_of_entry(batch.indptr), batch.indices.long()
+    weight, rows, indices = table.weight, row_of_entry(batch.indptr), batch.indices.long()
     out = torch.empty(indices.shape[0], dtype=torch.float32, device=weight.device)
     for start in range(0, indices.shape[0], _CHUNK):
         part = slice(start, start + _CHUNK)
         vectors = weight[indices[part]]
         out[part] = (queries[rows[part]].to(vectors.dtype) * vectors).sum(dim=1)
-    return out + bias[indices]
+    return out + table.bias[indices]
+
+
+def dot_gradient(table, batch):
+    """Sum table rows as `bag` does: the gradient of `dot` in its queries."""
+    return bag(table, batch)
 
 
 def update(table, batch, vectors, lr):
@@ -40,10 +45,7 @@ def update(table, batch, vectors, lr):
         torch.sparse_coo_tensor(pattern, batch.data.float(), shape, check_invariants=False),
         vectors.float(),
     )
-    if table.optimizer == "adam":
-        _adam(table, touched, gradient, lr)
-    else:
-        _adagrad(table, touched, gradient, place, batch.data.float(), lr)
+    _adagrad(table, touched, gradient, place, batch.data.float(), lr)
 
 
 def row_of_entry(indptr):
@@ -62,17 +64,3 @@ def _adagrad(table, touched, gradient, place, data, lr):
     if table.has_bias:
         bias_gradient = torch.zeros_like(rate).index_add_(0, place, data)
         table.bias[touched] -= rate * bias_gradient
-
-
-def _adam(table, touched, gradient, lr):
-    shape = table.weight.shape
-    mean, squares = table.state("mean", *shape), table.state("squares", *shape)
-    counts = table.state("counts", shape[0], dtype=torch.int64)
-    counts[touched] += 1
-    steps = counts[touched][:, None].float()
-    mean[touched] = 0.9 * mean[touched] + 0.1 * gradient
-    squares[touched] = 0.999 * squares[touched] + 0.001 * gradient.square()
-    direction = mean[touched] / (1 - 0.9**steps)
-    scale = (squares[touched] / (1 - 0.999**steps)).sqrt() + 1e-8
-    kept = table.weight[touched] * (1 - lr * table.weight_decay)
-    table.weight[touched] = kept - lr * direction / scale

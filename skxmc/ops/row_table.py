@@ -8,6 +8,7 @@ met), and `step` turns the notes into an update of the touched rows.
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -40,22 +41,15 @@ class RowTable(nn.Module):
     bias : Tensor of shape (n_rows,), float32, or None
         The starting biases; None means that there are none.
     lr : float
-        Learning rate; `step` multiplies it by the factor of the schedule.
-    optimizer : {"adagrad", "adam"}
-        Row-wise Adagrad keeps one number a row; lazy Adam two moments an entry, and no bias.
+        Learning rate of row-wise Adagrad; `step` multiplies it by the factor of the schedule.
     weight_decay : float
         Decoupled decay of touched rows, as in AdamW.
     initial_square : float
-        Mean square gradient that every row is taken to have seen before its first update (Adagrad
-        only). Above 0, a row that is met but a few times moves in proportion to its gradient
+        Mean square gradient that every row is taken to have seen before its first update. Above
+        0, a row that is met but a few times moves in proportion to its gradient
         instead of by full steps.
     unit_rows : bool
-        Bring each touched row back to length 1 after its update (Adagrad only).
-
-    Raises
-    ------
-    ValueError
-        If the optimizer is unknown, or is "adam" where there are biases.
+        Bring each touched row back to length 1 after its update.
 
     Notes
     -----
@@ -65,13 +59,13 @@ class RowTable(nn.Module):
 
     References
     ----------
-    Duchi et al., "Adaptive subgradient methods", JMLR 2011; Kingma and Ba, "Adam", ICLR 2015.
+    Duchi et al., "Adaptive subgradient methods", JMLR 2011.
 
     Examples
     --------
     >>> import torch
     >>> from skxmc.ops.row_table import CsrBatch, RowTable
-    >>> table = RowTable(torch.eye(3), optimizer="adagrad")
+    >>> table = RowTable(torch.eye(3))
     >>> rows = CsrBatch(torch.tensor([0, 2]), torch.tensor([0, 2]), torch.tensor([1.0, 0.5]))
     >>> table.bag(rows).detach()
     tensor([[1.0000, 0.0000, 0.5000]])
@@ -86,22 +80,16 @@ class RowTable(nn.Module):
         *,
         bias: Tensor | None = None,
         lr: float = 0.1,
-        optimizer: str = "adagrad",
         weight_decay: float = 0.0,
         unit_rows: bool = False,
         initial_square: float = 0.0,
     ):
         super().__init__()
-        if optimizer not in ("adagrad", "adam"):
-            raise ValueError(f"RowTable: optimizer must be 'adagrad' or 'adam', got {optimizer!r}.")
-        if optimizer == "adam" and bias is not None:
-            raise ValueError("RowTable: 'adam' learns no bias; use 'adagrad' for a table with one.")
         self.register_buffer("weight", weight)
         self.has_bias = bias is not None
         empty = torch.zeros(weight.shape[0]) if bias is None else bias
         self.register_buffer("bias", empty, persistent=self.has_bias)
         self.lr = lr
-        self.optimizer = optimizer
         self.weight_decay = weight_decay
         self.unit_rows = unit_rows
         self.initial_square = initial_square
@@ -109,6 +97,8 @@ class RowTable(nn.Module):
         self._anchor = nn.Parameter(torch.zeros(0))
         self._notes: list[tuple[CsrBatch, Tensor]] = []
         self._state: dict[str, Tensor] = {}
+        # the CPU engine's last pattern, grouped by column
+        self.grouped: tuple[Tensor, tuple[np.ndarray, ...]] | None = None
 
     def bag(self, batch: CsrBatch) -> Tensor:
         """Sum table rows: out[i] = sum of data[p] * weight[indices[p]] over row i's entries."""
@@ -128,11 +118,13 @@ class RowTable(nn.Module):
         for batch, vectors in self._notes:
             self._engine.update(self, batch, vectors, self.lr * factor)
         self._notes.clear()
+        self.grouped = None
 
     def forget(self) -> None:
         """Drop noted gradients and the optimiser's state."""
         self._notes.clear()
         self._state.clear()
+        self.grouped = None
 
     def state(self, name: str, *shape: int, fill: float = 0, dtype=torch.float32) -> Tensor:
         """Return a tensor of optimiser state, made on first use."""
@@ -150,7 +142,7 @@ class _Bag(torch.autograd.Function):
     @staticmethod
     def forward(ctx, anchor, table, batch):
         ctx.table, ctx.batch = table, batch
-        return table._engine.bag(table.weight, batch)
+        return table._engine.bag(table, batch)
 
     @staticmethod
     def backward(ctx, grad):
@@ -163,7 +155,7 @@ class _Dot(torch.autograd.Function):
     def forward(ctx, queries, anchor, table, batch):
         ctx.table, ctx.batch = table, batch
         ctx.save_for_backward(queries)
-        return table._engine.dot(table.weight, table.bias, queries.contiguous(), batch)
+        return table._engine.dot(table, queries.contiguous(), batch)
 
     @staticmethod
     def backward(ctx, grad):
@@ -171,4 +163,4 @@ class _Dot(torch.autograd.Function):
         noted = ctx.batch._replace(data=grad.contiguous())
         ctx.table.note(noted, queries.contiguous())
         anchor = torch.zeros_like(ctx.table._anchor)
-        return ctx.table._engine.bag(ctx.table.weight, noted), anchor, None, None
+        return ctx.table._engine.dot_gradient(ctx.table, noted), anchor, None, None

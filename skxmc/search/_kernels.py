@@ -7,6 +7,11 @@ Arrays of the graph: `edges` (n_clusters, width) holds label columns, padded wit
 import numpy as np
 from numba import njit, prange
 
+_STEP = np.float32(2.0**-23)
+_LOG2 = np.float32(np.log(2.0))
+# Bins of the first look for a k-th largest score, and scores below which it does not pay.
+_BINS = 512
+
 
 @njit(cache=True, parallel=True)
 def shortlist(
@@ -41,13 +46,13 @@ def shortlist(
         scores = np.empty(capacity, dtype=np.float32)
         edge_of = np.empty(capacity, dtype=np.int32)
         slot_of = np.empty(capacity, dtype=np.int32)
+        waits = np.empty(capacity, dtype=np.float32)
         for i in range(part * n_rows // n_parts, (part + 1) * n_rows // n_parts):
             m = _collect(
                 beam[i], beam_scores[i], edges, log_weights, place, labels, scores, edge_of, slot_of
             )
             if noise > 0:
-                for q in range(m):
-                    scores[q] += np.float32(noise) * _gumbel(seed, i, labels[q])
+                _add_gumbel(seed, i, labels[:m], np.float32(noise), waits[:m], scores[:m])
             for p in range(pos_indptr[i], pos_indptr[i + 1]):
                 q = place[pos_indices[p]]
                 if q >= 0:
@@ -91,12 +96,50 @@ def _collect(beam, beam_scores, edges, log_weights, place, labels, scores, edge_
 
 
 @njit(cache=True)
+def _kth_largest(scores, k):
+    """Value of the k-th largest of m > k scores: a histogram, then the one bin it falls in."""
+    m = scores.shape[0]
+    if m < _BINS:
+        return np.partition(scores, m - k)[m - k]
+    low, high = np.float32(np.inf), np.float32(-np.inf)
+    n_infinite = 0
+    for q in range(m):
+        if scores[q] == np.inf:
+            n_infinite += 1
+        else:
+            low, high = min(low, scores[q]), max(high, scores[q])
+    span = high - low
+    if n_infinite >= k or not 0 < span < np.inf:
+        return np.partition(scores, m - k)[m - k]
+    counts = np.zeros(_BINS, dtype=np.int32)
+    bins = np.empty(m, dtype=np.int32)
+    scale = np.float32(_BINS - 1) / span
+    for q in range(m):
+        # rounding is monotone: a larger score is never in a lower bin; inf goes to the top one
+        bins[q] = np.int32(min((scores[q] - low) * scale, np.float32(_BINS - 1)))
+    for q in range(m):
+        counts[bins[q]] += 1
+    wanted = k
+    at = _BINS - 1
+    while counts[at] < wanted:
+        wanted -= counts[at]
+        at -= 1
+    inside = np.empty(counts[at], dtype=np.float32)
+    n_inside = 0
+    for q in range(m):
+        if bins[q] == at:
+            inside[n_inside] = scores[q]
+            n_inside += 1
+    return np.partition(inside, n_inside - wanted)[n_inside - wanted]
+
+
+@njit(cache=True)
 def select_top(scores, labels, k):
     """Positions of the k largest scores, ties by the smaller label; in no particular order."""
     m = scores.shape[0]
     if m <= k:
         return np.arange(m)
-    threshold = np.partition(scores, m - k)[m - k]
+    threshold = _kth_largest(scores, k)
     kept = np.empty(k, dtype=np.int64)
     n_kept = 0
     n_ties = 0
@@ -119,16 +162,54 @@ def select_top(scores, labels, k):
     return kept
 
 
-@njit(cache=True)
-def _gumbel(seed, row, label):
-    """Gumbel noise that depends on nothing but its arguments (splitmix64), not on the thread."""
-    z = np.uint64(seed) + np.uint64(row) * np.uint64(0x9E3779B97F4A7C15)
-    z += np.uint64(label) * np.uint64(0xD1B54A32D192ED03)
+@njit(cache=True, fastmath={"reassoc", "contract", "nsz"})
+def _add_gumbel(seed, row, labels, scale, waits, scores):
+    """Add Gumbel noise that depends on nothing but seed, row and label, not on the thread.
+
+    The row's key is a splitmix64 of seed and row; labels are mixed into it by 32-bit rounds
+    (murmur3), which run in vector registers, as the two logarithms do.
+    """
+    z = np.uint64(seed) + np.uint64(row + 1) * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     z = z ^ (z >> np.uint64(31))
-    uniform = (np.float64(z >> np.uint64(11)) + 0.5) / 9007199254740992.0
-    return np.float32(-np.log(-np.log(uniform)))
+    low, high = np.uint32(z & np.uint64(0xFFFFFFFF)), np.uint32(z >> np.uint64(32))
+    for q in range(labels.shape[0]):
+        h = np.uint32(np.uint32(labels[q]) ^ low)
+        h = np.uint32(np.uint32(h ^ (h >> np.uint32(16))) * np.uint32(0x85EBCA6B))
+        h = np.uint32(np.uint32(h ^ (h >> np.uint32(13))) * np.uint32(0xC2B2AE35))
+        h = np.uint32(np.uint32(h ^ (h >> np.uint32(16))) + high)
+        h = np.uint32(np.uint32(h ^ (h >> np.uint32(15))) * np.uint32(0x2C1B3C6D))
+        h = np.uint32(np.uint32(h ^ (h >> np.uint32(12))) * np.uint32(0x297A2D39))
+        h = np.uint32(h ^ (h >> np.uint32(15)))
+        # 23 bits and a half are a float32 without rounding: never 0, never 1
+        waits[q] = (np.float32(np.int32(h >> np.uint32(9))) + np.float32(0.5)) * _STEP
+    for _ in range(2):
+        _minus_log(waits)
+    for q in range(labels.shape[0]):
+        scores[q] += scale * waits[q]
+
+
+@njit(cache=True, fastmath={"reassoc", "contract", "nsz"})
+def _minus_log(x):
+    """x = -log(x) in place for positive normal float32, to about 1e-7 of max(1, |log x|).
+
+    log(2^e (1 + f)) = e log 2 + 2 artanh(f / (2 + f)), with 1 + f in [sqrt(1/2), sqrt(2)).
+    """
+    bits = x.view(np.int32)
+    for q in range(x.shape[0]):
+        # 0x3F3504F3 is sqrt(1/2): the exponent counts from there
+        exponent = (bits[q] - np.int32(0x3F3504F3)) >> np.int32(23)
+        bits[q] = np.int32(bits[q] - np.int32(exponent << np.int32(23)))
+        f = x[q] - np.float32(1.0)
+        s = f / (np.float32(2.0) + f)
+        t = s * s
+        series = np.float32(1 / 9)
+        series = series * t + np.float32(1 / 7)
+        series = series * t + np.float32(1 / 5)
+        series = series * t + np.float32(1 / 3)
+        series = series * t + np.float32(1.0)
+        x[q] = -(np.float32(2.0) * s * series + np.float32(exponent) * _LOG2)
 
 
 @njit(cache=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})

@@ -86,30 +86,6 @@ class DenseAdagrad:
                 self.bias[c] -= rate * bias_gradient[c]
 
 
-class DenseLazyAdam:
-    """Adam with decoupled decay whose rows keep a clock of their own, in float64."""
-
-    def __init__(self, weight, bias, lr, decay):
-        self.weight, self.bias = weight.astype(np.float64), None
-        self.lr, self.decay = lr, decay
-        self.mean, self.squares = np.zeros_like(self.weight), np.zeros_like(self.weight)
-        self.clock = np.zeros(len(weight), dtype=int)
-
-    def step(self, gradient, bias_gradient, touched, factor=1.0):
-        lr = self.lr * factor
-        for c in touched:
-            self.clock[c] += 1
-            self.mean[c] = 0.9 * self.mean[c] + 0.1 * gradient[c]
-            self.squares[c] = 0.999 * self.squares[c] + 0.001 * gradient[c] ** 2
-            mean = self.mean[c] / (1 - 0.9 ** self.clock[c])
-            squares = self.squares[c] / (1 - 0.999 ** self.clock[c])
-            self.weight[c] *= 1 - lr * self.decay
-            self.weight[c] -= lr * mean / (np.sqrt(squares) + 1e-8)
-
-
-DENSE = {"adagrad": DenseAdagrad, "adam": DenseLazyAdam}
-
-
 def dense_gradient(n_columns, lists, values, vectors):
     """Gradient of table and biases: column c gets the sum of value * vector of its rows."""
     gradient = np.zeros((n_columns, vectors.shape[1]))

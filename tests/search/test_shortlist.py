@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import chisquare
+from scipy.stats import chisquare, kstest
 
 from skxmc.search import _kernels, shortlist
 from skxmc.search.shortlist import build_shortlist, contains
@@ -234,3 +234,45 @@ def test_select_top_against_a_sort(scores, k, seed):
     scores = np.array(scores, dtype=np.float32)
     kept = _kernels.select_top(scores, labels, k)
     assert sorted(kept) == sorted(np.lexsort((labels, -scores))[:k])
+
+
+@given(
+    n=st.integers(600, 900),
+    shape=st.sampled_from(["spread", "ties", "outlier", "flat"]),
+    share=st.floats(0, 1),
+    n_infinite=st.integers(0, 40),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_select_top_of_many_against_a_sort(n, shape, share, n_infinite, seed):
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(size=n).astype(np.float32)
+    if shape == "ties":
+        scores = np.round(2 * scores)
+    elif shape == "outlier":  # all others fall into one bin
+        scores[0] = 1e6
+    elif shape == "flat":
+        scores[:] = 0.5
+    scores[rng.permutation(n)[:n_infinite]] = np.inf
+    labels, k = rng.permutation(n).astype(np.int32), 1 + int(share * (n - 1))
+    kept = _kernels.select_top(scores, labels, k)
+    assert sorted(kept) == sorted(np.lexsort((labels, -scores))[:k])
+
+
+def test_noise_follows_the_gumbel_law_and_rows_differ():
+    labels, noise = np.arange(50_000, dtype=np.int32), np.zeros((2, 50_000), dtype=np.float32)
+    for row in range(2):
+        waits = np.empty(labels.size, dtype=np.float32)
+        _kernels._add_gumbel(3, row, labels, np.float32(1.0), waits, noise[row])
+        assert kstest(noise[row], "gumbel_r").pvalue > 1e-3
+        assert abs(np.corrcoef(noise[row, 1:], noise[row, :-1])[0, 1]) < 0.02
+    assert abs(np.corrcoef(noise)[0, 1]) < 0.02
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_logarithm_against_float64(seed):
+    rng = np.random.default_rng(seed)
+    x = np.concatenate([2.0 ** rng.uniform(-100, 100, 200), 1 + rng.uniform(-1e-3, 1e-3, 200)])
+    x = x.astype(np.float32)
+    got = x.copy()
+    _kernels._minus_log(got)
+    np.testing.assert_allclose(got, -np.log(x.astype(np.float64)), rtol=4e-7, atol=1e-30)
