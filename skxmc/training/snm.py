@@ -201,7 +201,6 @@ class SNMObjective:
 
     def _sparse_loss(self, embeddings: Tensor, positives: CsrBatch, negatives: Tensor) -> Tensor:
         """Score positives and kept negatives in one pass, so that each label row moves once."""
-        rates = self.rates
         found = negatives >= 0
         n_positive = (positives.indptr[1:] - positives.indptr[:-1]).long()
         n_entries = n_positive + found.sum(dim=1)
