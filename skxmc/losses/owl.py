@@ -197,7 +197,10 @@ def ordered_weighted_loss(
             "'one_vs_all', in which the negatives of a row are counted once."
         )
     k = min(weights.shape[0], negatives.shape[1])
-    theta, hardest = weights[:k], negatives.topk(k, dim=1).values
+    theta = weights[:k]
+    # equal weights on everything need no order
+    unsorted = k == negatives.shape[1] and bool((theta == theta[:1]).all())
+    hardest = negatives if unsorted else negatives.topk(k, dim=1).values
     n_rows = negatives.shape[0]
     counts = torch.zeros(n_rows, device=rows.device).index_add_(
         0, rows, torch.ones_like(rows, dtype=torch.float32)

@@ -45,7 +45,9 @@ def update(table, batch, vectors, lr):
         torch.sparse_coo_tensor(pattern, batch.data.float(), shape, check_invariants=False),
         vectors.float(),
     )
-    _adagrad(table, touched, gradient, place, batch.data.float(), lr)
+    bias_gradient = torch.zeros(touched.shape[0], device=gradient.device)
+    bias_gradient.index_add_(0, place, batch.data.float())
+    update_rows(table, touched, gradient, bias_gradient, lr)
 
 
 def row_of_entry(indptr):
@@ -54,7 +56,8 @@ def row_of_entry(indptr):
     return torch.repeat_interleave(torch.arange(lengths.shape[0], device=indptr.device), lengths)
 
 
-def _adagrad(table, touched, gradient, place, data, lr):
+def update_rows(table, touched, gradient, bias_gradient, lr):
+    """Update distinct rows by a gradient given as a dense matrix, one line a row."""
     squares = table.state("squares", table.weight.shape[0], fill=table.initial_square)
     squares[touched] += gradient.square().mean(dim=1)
     rate = lr / (squares[touched].sqrt() + 1e-8)
@@ -62,5 +65,4 @@ def _adagrad(table, touched, gradient, place, data, lr):
     moved = kept - rate[:, None] * gradient
     table.weight[touched] = F.normalize(moved) if table.unit_rows else moved
     if table.has_bias:
-        bias_gradient = torch.zeros_like(rate).index_add_(0, place, data)
         table.bias[touched] -= rate * bias_gradient

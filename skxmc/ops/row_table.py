@@ -96,6 +96,7 @@ class RowTable(nn.Module):
         # Autograd calls a Function's backward only if some input of it wants a gradient.
         self._anchor = nn.Parameter(torch.zeros(0))
         self._notes: list[tuple[CsrBatch, Tensor]] = []
+        self._dense_notes: list[tuple[Tensor, Tensor, Tensor]] = []
         self._state: dict[str, Tensor] = {}
         # the CPU engine's last pattern, grouped by column
         self.grouped: tuple[Tensor, tuple[np.ndarray, ...]] | None = None
@@ -108,21 +109,44 @@ class RowTable(nn.Module):
         """Dot products at the pattern: out[p] = <queries[i], weight[indices[p]]> + bias."""
         return _Dot.apply(queries, self._anchor, self, batch)
 
+    def product(self, queries: Tensor, rows: Tensor) -> Tensor:
+        """Dot products with all of the distinct `rows`: out[i, j] = <queries[i], rows[j]> + bias.
+
+        Where most entries of a batch x rows pattern are wanted, one product of matrices is many
+        times faster than `dot`. Several products with one and the same `rows` tensor count as one
+        batch: their gradients add up before the update.
+        """
+        return _Product.apply(queries, self._anchor, self, rows)
+
     def note(self, batch: CsrBatch, vectors: Tensor) -> None:
         """Remember a gradient: row c gets the sum of data[p] * vectors[row of p]."""
         self._notes.append((batch, vectors.detach()))
+
+    def note_rows(self, rows: Tensor, gradient: Tensor, bias_gradient: Tensor) -> None:
+        """Remember the gradient of distinct rows as a matrix; adds to a note of the same tensor."""
+        for noted, total, bias_total in self._dense_notes:
+            if noted is rows:
+                total += gradient
+                bias_total += bias_gradient
+                return
+        self._dense_notes.append((rows, gradient, bias_gradient))
 
     @torch.no_grad()
     def step(self, factor: float = 1.0) -> None:
         """Apply the noted gradients to the rows they touch, at `factor` times the rate."""
         for batch, vectors in self._notes:
             self._engine.update(self, batch, vectors, self.lr * factor)
+        for rows, gradient, bias_gradient in self._dense_notes:
+            # whole matrices: torch is as fast as a kernel of our own, on every device
+            _torch_engine.update_rows(self, rows, gradient, bias_gradient, self.lr * factor)
         self._notes.clear()
+        self._dense_notes.clear()
         self.grouped = None
 
     def forget(self) -> None:
         """Drop noted gradients and the optimiser's state."""
         self._notes.clear()
+        self._dense_notes.clear()
         self._state.clear()
         self.grouped = None
 
@@ -164,3 +188,26 @@ class _Dot(torch.autograd.Function):
         ctx.table.note(noted, queries.contiguous())
         anchor = torch.zeros_like(ctx.table._anchor)
         return ctx.table._engine.dot_gradient(ctx.table, noted), anchor, None, None
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, queries, anchor, table, rows):
+        ctx.table, ctx.rows = table, rows
+        ctx.save_for_backward(queries)
+        with torch.autocast(queries.device.type, enabled=False):  # float32, as `dot`
+            return torch.addmm(table.bias[rows], queries, _take(table.weight, rows).T)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (queries,) = ctx.saved_tensors
+        table, rows = ctx.table, ctx.rows
+        table.note_rows(rows, grad.T @ queries, grad.sum(dim=0))
+        anchor = torch.zeros_like(table._anchor)
+        return grad @ _take(table.weight, rows), anchor, None, None
+
+
+def _take(weight: Tensor, rows: Tensor) -> Tensor:
+    """Gather distinct rows; the table itself, uncopied, where those are all of them in order."""
+    whole = rows.shape[0] == weight.shape[0] and bool((rows[1:] > rows[:-1]).all())
+    return weight if whole else weight[rows]

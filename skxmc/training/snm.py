@@ -8,6 +8,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from skxmc.encoders.base import Encoder, csr_batch
 from skxmc.heads.label_head import LabelHead
@@ -16,6 +17,11 @@ from skxmc.negatives import Pool
 from skxmc.ops.row_table import CsrBatch
 
 __all__ = ["SNMModel", "SNMObjective", "SNMRates", "kept_negatives", "mine"]
+
+# From one in this many of the pool kept, the whole pool takes part in dense products.
+_DENSE_SHARE = 4
+# Entries of a batch x pool matrix of scores held at once: 64 MiB.
+_DENSE_ENTRIES = 2**24
 
 
 class SNMModel(nn.Module):
@@ -147,14 +153,54 @@ class SNMObjective:
         pool = torch.from_numpy(drawn).to(self.device)
         k = kept_negatives(self.n_steps, rates.anneal_steps, pool.shape[0], rates.weights.shape[0])
         self.n_steps += 1
-        negatives = mine(model.head, embeddings.detach(), pool, positives, k)
         wanted = self._pick_one(positives) if rates.treatment == "pick_one" else positives
-        loss = self._ordered_loss(embeddings, wanted, negatives) / rows.size
-        return loss, {}
+        if k * _DENSE_SHARE >= pool.shape[0]:
+            loss = self._dense_loss(embeddings, positives, wanted, pool, k)
+        else:
+            negatives = mine(model.head, embeddings.detach(), pool, positives, k)
+            loss = self._sparse_loss(embeddings, wanted, negatives)
+        return loss / rows.size, {}
 
-    def _ordered_loss(self, embeddings: Tensor, positives: CsrBatch, negatives: Tensor) -> Tensor:
+    def _dense_loss(self, embeddings, positives, wanted, pool, k) -> Tensor:
+        """Score the whole pool in one product, where most of it is kept: nothing is gathered."""
+        outside = _outside(wanted, pool)
+        # once for the whole batch, since a label's row is to be updated once
+        scores = self.module.head(embeddings, outside)
+        size = max(1, _DENSE_ENTRIES // pool.shape[0])
+        n_rows = embeddings.shape[0]
+        if n_rows <= size:
+            return self._pool_loss(embeddings, positives, wanted, outside, scores, pool, k)
+        total = embeddings.new_zeros(())
+        for start in range(0, n_rows, size):
+            part = slice(start, start + size)
+            bounds = outside.indptr[part.start : part.stop + 1]
+            # what a part needs for its gradient is made again in `backward`, not kept
+            total = total + checkpoint(
+                self._pool_loss,
+                embeddings[part],
+                _cut(positives, part),
+                _cut(wanted, part),
+                _cut(outside, part),
+                scores[bounds[0] : bounds[-1]],
+                pool,
+                k,
+                use_reentrant=False,
+            )
+        return total
+
+    def _pool_loss(self, embeddings, positives, wanted, outside, outside_scores, pool, k) -> Tensor:
+        """Loss of rows of which the wanted positives `outside` of the pool are scored already."""
+        scores = self.module.head.rows.product(embeddings, pool)
+        rows, at, inside = _locate(wanted, pool)
+        own = torch.cat((scores[rows[inside], at[inside]], outside_scores))
+        rows = torch.cat((rows[inside], _rows_of(outside)))
+        masked_rows, masked_at, masked = _locate(positives, pool)
+        mask = torch.zeros_like(scores, dtype=torch.bool)
+        mask[masked_rows[masked], masked_at[masked]] = True
+        return self._ordered_loss(own, rows, scores.masked_fill(mask, -torch.inf), k)
+
+    def _sparse_loss(self, embeddings: Tensor, positives: CsrBatch, negatives: Tensor) -> Tensor:
         """Score positives and kept negatives in one pass, so that each label row moves once."""
-        rates = self.rates
         found = negatives >= 0
         n_positive = (positives.indptr[1:] - positives.indptr[:-1]).long()
         n_entries = n_positive + found.sum(dim=1)
@@ -171,12 +217,17 @@ class SNMObjective:
         scores = self.module.head(embeddings, CsrBatch(indptr, labels))
         against = torch.full(negatives.shape, -torch.inf, device=self.device)
         against = against.masked_scatter(found, scores[negative_at])
-        # while more than k are kept, all beyond the k-th weigh as much as it
-        beyond = max(0, negatives.shape[1] - rates.weights.shape[0])
-        weights = F.pad(rates.weights[None], (0, beyond), mode="replicate")[0]
+        own = scores[positive_at]
+        return self._ordered_loss(own, positive_rows, against, negatives.shape[1])
+
+    def _ordered_loss(self, own: Tensor, rows: Tensor, against: Tensor, k: int) -> Tensor:
+        rates = self.rates
+        # while more than their number are kept, all beyond the last weigh as much as it
+        beyond = max(0, k - rates.weights.shape[0])
+        weights = F.pad(rates.weights[None, :k], (0, beyond), mode="replicate")[0]
         return ordered_weighted_loss(
-            scores[positive_at],
-            positive_rows,
+            own,
+            rows,
             against,
             weights,
             margin=rates.margin,
@@ -245,11 +296,33 @@ def mine(head: LabelHead, embeddings: Tensor, pool: Tensor, positives: CsrBatch,
     table = head.rows
     # one product of the batch with the pool's rows
     scores = torch.addmm(table.bias[pool], embeddings, table.weight[pool].T)
-    lengths = (positives.indptr[1:] - positives.indptr[:-1]).long()
-    rows = torch.repeat_interleave(torch.arange(lengths.shape[0], device=pool.device), lengths)
-    labels = positives.indices.long()
-    at = torch.searchsorted(pool, labels).clamp(max=pool.shape[0] - 1)
-    inside = pool[at] == labels
+    rows, at, inside = _locate(positives, pool)
     scores[rows[inside], at[inside]] = -torch.inf
     top = scores.topk(min(k, pool.shape[0]), dim=1)
     return pool[top.indices].masked_fill(top.values == -torch.inf, -1)
+
+
+def _rows_of(batch: CsrBatch) -> Tensor:
+    lengths = (batch.indptr[1:] - batch.indptr[:-1]).long()
+    rows = torch.arange(lengths.shape[0], device=lengths.device)
+    return torch.repeat_interleave(rows, lengths)
+
+
+def _locate(batch: CsrBatch, pool: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Row of each entry, its place in the ascending pool, and whether it is there at all."""
+    labels = batch.indices.long()
+    at = torch.searchsorted(pool, labels).clamp(max=pool.shape[0] - 1)
+    return _rows_of(batch), at, pool[at] == labels
+
+
+def _outside(batch: CsrBatch, pool: Tensor) -> CsrBatch:
+    """Keep the entries that are not in the pool."""
+    rows, _, inside = _locate(batch, pool)
+    lengths = torch.bincount(rows[~inside], minlength=batch.indptr.shape[0] - 1)
+    return CsrBatch(F.pad(torch.cumsum(lengths, 0), (1, 0)), batch.indices[~inside])
+
+
+def _cut(batch: CsrBatch, part: slice) -> CsrBatch:
+    """Cut consecutive rows out of a pattern."""
+    indptr = batch.indptr[part.start : part.stop + 1]
+    return CsrBatch(indptr - indptr[0], batch.indices[indptr[0] : indptr[-1]])

@@ -8,9 +8,10 @@ from torch.nn import functional as F
 
 from skxmc.encoders.base import Encoder
 from skxmc.heads import LabelHead
-from skxmc.losses import ordered_weights
+from skxmc.losses import MARGINS, TREATMENTS, ordered_weights
 from skxmc.negatives import UniformPool
 from skxmc.ops.row_table import CsrBatch
+from skxmc.training import snm
 from skxmc.training.snm import SNMModel, SNMObjective, SNMRates, kept_negatives, mine
 
 N_ROWS, N_LABELS, WIDTH = 6, 12, 4
@@ -57,6 +58,24 @@ def make(
     return SNMObjective(model, None, Y, SNMRates(**settings), device, draws), Y.toarray()
 
 
+# With 0 no pool is ever treated as a whole, with 100 each is.
+@pytest.fixture(params=[0, 100], ids=["sparse", "dense"])
+def dense_share(request, monkeypatch):
+    monkeypatch.setattr(snm, "_DENSE_SHARE", request.param)
+
+
+def noted_gradient(table):
+    """The gradient of the label rows, as noted for the optimiser."""
+    noted = np.zeros(table.weight.shape)
+    for batch, vectors in table._notes:
+        rows = np.repeat(np.arange(batch.indptr.shape[0] - 1), np.diff(batch.indptr))
+        np.add.at(noted, batch.indices, batch.data.numpy()[:, None] * vectors.numpy()[rows])
+    for rows, gradient, _ in table._dense_notes:
+        noted[rows] += gradient.numpy()
+    return noted
+
+
+@pytest.mark.usefixtures("dense_share")
 def test_everything_kept_is_one_vs_all():
     objective, Y = make()
     rows = np.arange(N_ROWS)
@@ -74,15 +93,42 @@ def test_everything_kept_is_one_vs_all():
     expected.backward()
     found = objective.module.encoder.table.grad
     np.testing.assert_allclose(found, embeddings.grad, rtol=1e-5, atol=1e-6)
-    # the label rows' gradient, as noted for the optimiser
-    noted = np.zeros((N_LABELS, WIDTH))
-    ((batch, vectors),) = table._notes
-    for i in range(N_ROWS):
-        for p in range(batch.indptr[i], batch.indptr[i + 1]):
-            noted[batch.indices[p]] += batch.data[p].item() * vectors[i].numpy()
-    np.testing.assert_allclose(noted, weight.grad, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(noted_gradient(table), weight.grad, rtol=1e-4, atol=1e-6)
 
 
+LOSSES = [(False, t) for t in TREATMENTS] + [(True, "pick_all"), (True, "pick_one")]
+
+
+@pytest.mark.parametrize("margin", MARGINS)
+@pytest.mark.parametrize(("pairwise", "treatment"), LOSSES)
+@pytest.mark.parametrize(("k", "pool"), [(12, 12), (7, 7), (3, 7)])
+@pytest.mark.parametrize("entries", [2**24, 20], ids=["at once", "in parts"])
+def test_dense_steps_are_the_sparse_ones(
+    margin, pairwise, treatment, k, pool, entries, monkeypatch
+):
+    """Loss, gradient of the embeddings, and the label rows after two steps."""
+    monkeypatch.setattr(snm, "_DENSE_ENTRIES", entries)
+    found = []
+    for share in (0, 100):
+        monkeypatch.setattr(snm, "_DENSE_SHARE", share)
+        weights = torch.from_numpy(ordered_weights("linear", k))
+        objective, _ = make(
+            3, pool=pool, treatment=treatment, margin=margin, pairwise=pairwise, weights=weights
+        )
+        losses = []
+        table = objective.module.head.rows
+        for _ in range(2):
+            loss, _ = objective.loss(np.arange(N_ROWS))
+            loss.backward()
+            table.step()
+            losses.append(loss.item())
+        gradient = objective.module.encoder.table.grad
+        found.append([losses, gradient, table.weight, table.bias, table._state["squares"]])
+    for sparse, dense in zip(*found, strict=True):
+        np.testing.assert_allclose(dense, sparse, rtol=2e-4, atol=2e-5)
+
+
+@pytest.mark.usefixtures("dense_share")
 @pytest.mark.parametrize("treatment", ["one_vs_all", "pick_all", "pick_one"])
 @pytest.mark.parametrize("pairwise", [False, True])
 def test_only_positives_and_mined_negatives_move(treatment, pairwise):
