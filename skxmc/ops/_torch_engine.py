@@ -31,11 +31,6 @@ def dot(table, queries, batch):
     return out + table.bias[indices]
 
 
-def dot_gradient(table, batch):
-    """Sum table rows as `bag` does: the gradient of `dot` in its queries."""
-    return bag(table, batch)
-
-
 def update(table, batch, vectors, lr):
     """Update the rows that the batch touches."""
     touched, place = torch.unique(batch.indices.long(), return_inverse=True)
@@ -46,6 +41,13 @@ def update(table, batch, vectors, lr):
         vectors.float(),
     )
     _adagrad(table, touched, gradient, place, batch.data.float(), lr)
+
+
+def dot_backward(table, batch, queries, lr):
+    """Return the gradient of `dot` in its queries, and update the rows."""
+    gradient = bag(table, batch)
+    update(table, batch, queries, lr)
+    return gradient
 
 
 def row_of_entry(indptr):

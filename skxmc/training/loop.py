@@ -124,6 +124,8 @@ class Trainer:
         _check_finite(loss)
         if optimizer:
             optimizer.zero_grad(set_to_none=True)
+        for table in tables:
+            table.backward_factor = factor * self.objective.table_factor
         loss.backward()
         if optimizer:
             if self.plan.max_grad_norm is not None:
@@ -132,6 +134,7 @@ class Trainer:
             optimizer.step()
         for table in tables:
             table.step(factor * self.objective.table_factor)
+            table.backward_factor = None
         return {"loss": loss.detach(), **scalars}
 
     def _tell(self, hook: str, *args) -> None:
