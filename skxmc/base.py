@@ -74,6 +74,11 @@ class BaseXMCClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
             If X or y is malformed, or a parameter is out of its range.
         TypeError
             If a parameter is of the wrong type.
+
+        Notes
+        -----
+        Ctrl-C after the first training step ends the training: the estimator is fitted with what
+        it learned so far, and warns. Anywhere else it leaves the estimator as it was.
         """
         before = self.__dict__.copy()
         try:

@@ -9,8 +9,6 @@ from numba import njit, prange
 
 # Reassociation lets the compiler use vector instructions for sums; NaN and inf keep their meaning.
 _FAST = {"reassoc", "contract", "nsz"}
-# Columns that one thread sums at a time: with 256 rows a block of the sums stays in its cache.
-_BLOCK = 256
 
 
 @njit(cache=True, parallel=True, fastmath=_FAST)
@@ -42,25 +40,6 @@ def grouped_dot(touched, starts, rows, positions, queries, table, bias, out):
             for j in range(width):
                 total += query[j] * vector[j]
             out[positions[q]] = total + offset
-
-
-@njit(cache=True, parallel=True, fastmath=_FAST)
-def grouped_bag(touched, starts, rows, positions, data, table, out):
-    """out[i] = sum over the entries p of row i of data[p] * table[column of p], by column.
-
-    Threads share the columns of `out` out in blocks, so that none waits for another's sums.
-    """
-    width = table.shape[1]
-    n_blocks = (width + _BLOCK - 1) // _BLOCK
-    for block in prange(n_blocks):
-        first, last = block * _BLOCK, min(width, (block + 1) * _BLOCK)
-        out[:, first:last] = 0
-        for t in range(touched.shape[0]):
-            vector = table[touched[t], first:last]
-            for q in range(starts[t], starts[t + 1]):
-                row, value = out[rows[q], first:last], data[positions[q]]
-                for j in range(last - first):
-                    row[j] += value * vector[j]
 
 
 @njit(cache=True)
@@ -98,7 +77,7 @@ def group_by_column(indptr, indices, slot):
 
 @njit(cache=True, fastmath=_FAST)
 def _sum_group(start, stop, rows, positions, data, queries, gradient):
-    """gradient = sum of data[position] * queries[row] over a group; returns the sum of data.
+    """Fill gradient with the sum of data[position] * queries[row]; returns the sum of data.
 
     Four entries a pass: the sum is read and written once for all four.
     """
@@ -124,6 +103,28 @@ def _sum_group(start, stop, rows, positions, data, queries, gradient):
     return total
 
 
+@njit(cache=True, fastmath=_FAST)
+def _adagrad_row(c, gradient, row, squares, lr, decay, unit_rows):
+    """Update one row; returns its rate."""
+    width = row.shape[0]
+    total = np.float32(0.0)
+    for j in range(width):
+        total += gradient[j] * gradient[j]
+    squares[c] += total / np.float32(width)
+    rate = lr / (np.sqrt(squares[c]) + np.float32(1e-8))
+    shrink = np.float32(1.0) - lr * decay
+    for j in range(width):
+        row[j] = shrink * row[j] - rate * gradient[j]
+    if unit_rows:
+        length = np.float32(0.0)
+        for j in range(width):
+            length += row[j] * row[j]
+        inverse = np.float32(1.0) / max(np.sqrt(length), np.float32(1e-12))
+        for j in range(width):
+            row[j] *= inverse
+    return rate
+
+
 @njit(cache=True, parallel=True, fastmath=_FAST)
 def adagrad_rows(
     touched, starts, rows, positions, data, queries, table, bias, squares, lr, decay, learn_bias,
@@ -135,32 +136,50 @@ def adagrad_rows(
     `squares` holds one accumulated mean square a row. With `unit_rows` the row is then brought
     back to length 1. The columns are cut into `n_parts` runs of about equally many entries.
     """
-    width = table.shape[1]
     nnz = positions.shape[0]
     for part in prange(n_parts):
-        gradient = np.empty(width, dtype=np.float32)
+        gradient = np.empty(table.shape[1], dtype=np.float32)
         first = np.searchsorted(starts[:-1], part * nnz // n_parts)
         last = np.searchsorted(starts[:-1], (part + 1) * nnz // n_parts)
         for t in range(first, last):
             c = touched[t]
-            row = table[c]
             bias_gradient = _sum_group(
                 starts[t], starts[t + 1], rows, positions, data, queries, gradient
             )
-            total = np.float32(0.0)
-            for j in range(width):
-                total += gradient[j] * gradient[j]
-            squares[c] += total / np.float32(width)
-            rate = lr / (np.sqrt(squares[c]) + np.float32(1e-8))
-            shrink = np.float32(1.0) - lr * decay
-            for j in range(width):
-                row[j] = shrink * row[j] - rate * gradient[j]
+            rate = _adagrad_row(c, gradient, table[c], squares, lr, decay, unit_rows)
             if learn_bias:
                 bias[c] -= rate * bias_gradient
-            if unit_rows:
-                length = np.float32(0.0)
+
+
+@njit(cache=True, parallel=True, fastmath=_FAST)
+def dot_backward(
+    touched, starts, rows, positions, data, queries, table, bias, squares, lr, decay, learn_bias,
+    unit_rows, n_parts, out,
+):  # fmt: skip
+    """Backward of `grouped_dot` and `adagrad_rows` in one sweep: each row is fetched once.
+
+    `out` (n_parts, n_rows, width) receives the gradient of the queries under the rows as they were
+    before, one share a part; the caller adds the parts up, always in the same order.
+    """
+    width, nnz = table.shape[1], positions.shape[0]
+    for part in prange(n_parts):
+        gradient = np.empty(width, dtype=np.float32)
+        share = out[part]
+        share[:] = 0
+        first = np.searchsorted(starts[:-1], part * nnz // n_parts)
+        last = np.searchsorted(starts[:-1], (part + 1) * nnz // n_parts)
+        for t in range(first, last):
+            c = touched[t]
+            vector = table[c]
+            gradient[:] = 0
+            bias_gradient = np.float32(0.0)
+            for q in range(starts[t], starts[t + 1]):
+                value = data[positions[q]]
+                query, target = queries[rows[q]], share[rows[q]]
+                bias_gradient += value
                 for j in range(width):
-                    length += row[j] * row[j]
-                inverse = np.float32(1.0) / max(np.sqrt(length), np.float32(1e-12))
-                for j in range(width):
-                    row[j] *= inverse
+                    gradient[j] += value * query[j]
+                    target[j] += value * vector[j]
+            rate = _adagrad_row(c, gradient, vector, squares, lr, decay, unit_rows)
+            if learn_bias:
+                bias[c] -= rate * bias_gradient

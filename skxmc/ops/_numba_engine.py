@@ -23,18 +23,22 @@ def dot(table, queries, batch):
     return out
 
 
-def dot_gradient(table, batch):
-    """Sum table rows as `bag` does, where `dot` has just met the same pattern."""
-    out = torch.empty(batch.indptr.shape[0] - 1, table.weight.shape[1])
-    arrays = (batch.data.numpy(), table.weight.numpy(), out.numpy())
-    _kernels.grouped_bag(*_groups(table, batch), *arrays)
-    return out
-
-
 def update(table, batch, vectors, lr):
     """Update the rows that the batch touches."""
+    _kernels.adagrad_rows(*_update_arguments(table, batch, vectors, lr))
+
+
+def dot_backward(table, batch, queries, lr):
+    """Return the gradient of `dot` in its queries, and update the rows in the same sweep."""
+    n_parts = numba.get_num_threads()
+    out = torch.empty(n_parts, *queries.shape)
+    _kernels.dot_backward(*_update_arguments(table, batch, queries, lr), out.numpy())
+    return out[0] if n_parts == 1 else out.sum(dim=0)
+
+
+def _update_arguments(table, batch, vectors, lr):
     squares = table.state("squares", table.weight.shape[0], fill=table.initial_square)
-    _kernels.adagrad_rows(
+    return (
         *_groups(table, batch),
         batch.data.numpy(),
         vectors.detach().numpy(),

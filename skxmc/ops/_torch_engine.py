@@ -31,11 +31,6 @@ def dot(table, queries, batch):
     return out + table.bias[indices]
 
 
-def dot_gradient(table, batch):
-    """Sum table rows as `bag` does: the gradient of `dot` in its queries."""
-    return bag(table, batch)
-
-
 def update(table, batch, vectors, lr):
     """Update the rows that the batch touches."""
     touched, place = torch.unique(batch.indices.long(), return_inverse=True)
@@ -48,6 +43,13 @@ def update(table, batch, vectors, lr):
     bias_gradient = torch.zeros(touched.shape[0], device=gradient.device)
     bias_gradient.index_add_(0, place, batch.data.float())
     update_rows(table, touched, gradient, bias_gradient, lr)
+
+
+def dot_backward(table, batch, queries, lr):
+    """Return the gradient of `dot` in its queries, and update the rows."""
+    gradient = bag(table, batch)
+    update(table, batch, queries, lr)
+    return gradient
 
 
 def row_of_entry(indptr):

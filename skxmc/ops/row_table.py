@@ -98,6 +98,9 @@ class RowTable(nn.Module):
         self._notes: list[tuple[CsrBatch, Tensor]] = []
         self._dense_notes: list[tuple[Tensor, Tensor, Tensor]] = []
         self._state: dict[str, Tensor] = {}
+        # If given, the backward pass of `dot` updates the rows itself, at this factor of the
+        # rate: one sweep instead of two. For losses that use the table in one `dot` only.
+        self.backward_factor: float | None = None
         # the CPU engine's last pattern, grouped by column
         self.grouped: tuple[Tensor, tuple[np.ndarray, ...]] | None = None
 
@@ -148,6 +151,7 @@ class RowTable(nn.Module):
         self._notes.clear()
         self._dense_notes.clear()
         self._state.clear()
+        self.backward_factor = None
         self.grouped = None
 
     def state(self, name: str, *shape: int, fill: float = 0, dtype=torch.float32) -> Tensor:
@@ -184,10 +188,15 @@ class _Dot(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         (queries,) = ctx.saved_tensors
+        table, queries = ctx.table, queries.contiguous()
+        anchor = torch.zeros_like(table._anchor)
         noted = ctx.batch._replace(data=grad.contiguous())
-        ctx.table.note(noted, queries.contiguous())
-        anchor = torch.zeros_like(ctx.table._anchor)
-        return ctx.table._engine.dot_gradient(ctx.table, noted), anchor, None, None
+        if table.backward_factor is not None:
+            with torch.no_grad():
+                rate = table.lr * table.backward_factor
+                return table._engine.dot_backward(table, noted, queries, rate), anchor, None, None
+        table.note(noted, queries)
+        return table._engine.bag(table, noted), anchor, None, None
 
 
 class _Product(torch.autograd.Function):

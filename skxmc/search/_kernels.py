@@ -192,7 +192,7 @@ def _add_gumbel(seed, row, labels, scale, waits, scores):
 
 @njit(cache=True, fastmath={"reassoc", "contract", "nsz"})
 def _minus_log(x):
-    """x = -log(x) in place for positive normal float32, to about 1e-7 of max(1, |log x|).
+    """Replace x by -log(x) for positive normal float32, to about 1e-7 of max(1, |log x|).
 
     log(2^e (1 + f)) = e log 2 + 2 artanh(f / (2 + f)), with 1 + f in [sqrt(1/2), sqrt(2)).
     """

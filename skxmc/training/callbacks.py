@@ -20,8 +20,8 @@ class Callback:
     def on_train_begin(self, n_epochs: int, n_batches: int) -> None:
         """Prepare for a run of so many epochs of so many batches."""
 
-    def on_batch_end(self, means: dict[str, float]) -> None:
-        """Look at the means of the epoch so far."""
+    def on_batch_end(self) -> None:
+        """Note that a step is done; its loss stays on the device until the epoch's end."""
 
     def on_epoch_end(self, record: dict[str, float]) -> bool:
         """Look at, or add to, the epoch's record; True ends the training."""
@@ -63,7 +63,7 @@ class ProgressBar(Callback):
         """Open the bar."""
         self._bar = tqdm(total=n_epochs * n_batches, desc=self.title, unit="batch")
 
-    def on_batch_end(self, means: dict[str, float]) -> None:
+    def on_batch_end(self) -> None:
         """Move on by one batch."""
         self._bar.update(1)
 

@@ -31,7 +31,7 @@ from skxmc.training.fitting import (
     resolve_epochs,
     run_stage,
 )
-from skxmc.training.loop import Plan
+from skxmc.training.loop import Plan, TrainingInterrupted
 
 __all__ = ["EliasSettings", "EliasTraining"]
 
@@ -111,13 +111,16 @@ class EliasTraining:
         if Y_valid is not None:
             validation = self._validation(model, X_valid, Y_valid, Y)
         history: list[dict[str, Any]] = []
-        if fresh:
-            history += self._stage("stage 1", model, data, Y, validation)
-            if s.recluster:
-                self._recluster(model, X, data, Y)
+        try:
+            if fresh:
                 history += self._stage("stage 1", model, data, Y, validation)
-            self._open_graph(model, data, Y)
-        history += self._stage("stage 2", model, data, Y, validation)
+                if s.recluster:
+                    self._recluster(model, X, data, Y)
+                    history += self._stage("stage 1", model, data, Y, validation)
+                self._open_graph(model, data, Y)
+            history += self._stage("stage 2", model, data, Y, validation)
+        except TrainingInterrupted as stop:  # any graph will do for the search, open or not
+            history += stop.records
         return model, history
 
     def work_of_step(self, X: Any, Y: sp.csr_array) -> float:

@@ -1,5 +1,6 @@
 """What every estimator's fit shares: device, seeds, sizes, embedding, a run with validation."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -7,13 +8,14 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import gen_batches
 
 from skxmc.encoders.base import Encoder, check_embeddings
 from skxmc.metrics import evaluate_topk, propensities
 from skxmc.topk import TopK
 from skxmc.training.callbacks import Callback, EarlyStopping, ProgressBar, Timer
-from skxmc.training.loop import Objective, Plan, Trainer
+from skxmc.training.loop import Objective, Plan, Trainer, TrainingInterrupted
 
 __all__ = [
     "Validation",
@@ -262,12 +264,24 @@ def run_stage(
     validation: Validation | None,
     verbose: int,
 ) -> list[dict[str, Any]]:
-    """Train one stage; returns its records, each with the stage's title."""
+    """Train one stage; returns its records, each with the stage's title.
+
+    An interrupt becomes a warning and `TrainingInterrupted`: no further stage should run.
+    """
     callbacks: list[Callback] = [Timer()]
     if validation is not None:
         module, patience = objective.module, validation.patience
         callbacks.append(EarlyStopping(validation.metric, validation.measure, module, patience))
     if verbose:
         callbacks.append(ProgressBar(title))
-    records = Trainer(objective, plan, callbacks).run(n_rows, random_state)
+    try:
+        records = Trainer(objective, plan, callbacks).run(n_rows, random_state)
+    except TrainingInterrupted as stop:
+        warnings.warn(
+            f"{title} was interrupted after {len(stop.records)} of {plan.n_epochs} epochs: the "
+            "model is kept as it was then. Call fit again for a full training.",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+        raise TrainingInterrupted([{"stage": title, **r} for r in stop.records]) from None
     return [{"stage": title, **record} for record in records]

@@ -10,7 +10,21 @@ from torch import Tensor, nn
 from skxmc.ops.row_table import RowTable
 from skxmc.training.callbacks import Callback
 
-__all__ = ["Objective", "Plan", "Trainer", "schedule"]
+__all__ = ["Objective", "Plan", "Trainer", "TrainingInterrupted", "schedule"]
+
+
+class TrainingInterrupted(Exception):
+    """Ctrl-C came after at least one step: the module is as far as it got, and usable.
+
+    Parameters
+    ----------
+    records : list of dict
+        Records of the epochs that were finished.
+    """
+
+    def __init__(self, records: list[dict[str, Any]]):
+        super().__init__("training was interrupted")
+        self.records = records
 
 
 class Objective(Protocol):
@@ -79,7 +93,15 @@ class Trainer:
         self.callbacks = callbacks
 
     def run(self, n_rows: int, rng: np.random.RandomState) -> list[dict[str, float]]:
-        """Train; returns one record an epoch."""
+        """Train; returns one record an epoch.
+
+        Raises
+        ------
+        TrainingInterrupted
+            If a KeyboardInterrupt came after the first step; before it, the interrupt passes.
+        FloatingPointError
+            If the loss or the weights are no longer finite.
+        """
         plan, objective = self.plan, self.objective
         optimizer = _dense_optimizer(objective)
         tables = [m for m in objective.module.modules() if isinstance(m, RowTable)]
@@ -87,6 +109,7 @@ class Trainer:
         n_batches = -(-n_rows // plan.batch_size)
         n_steps, step = n_batches * plan.n_epochs, 0
         records: list[dict[str, float]] = []
+        interrupted = False
         self._tell("on_train_begin", plan.n_epochs, n_batches)
         try:
             for epoch in range(plan.n_epochs):
@@ -101,7 +124,7 @@ class Trainer:
                             group["lr"] = rate * factor
                     meter.add(self._step(rows, optimizer, tables, factor), rows.size)
                     step += 1
-                    self._tell("on_batch_end", meter.means())
+                    self._tell("on_batch_end")
                 objective.module.eval()
                 record = {"epoch": float(epoch + 1), **meter.means()}
                 records.append(record)
@@ -109,11 +132,17 @@ class Trainer:
                 wishes = [callback.on_epoch_end(record) for callback in self.callbacks]
                 if any(wishes):
                     break
+        except KeyboardInterrupt:
+            if step == 0:
+                raise
+            interrupted = True
         finally:
             objective.module.eval()
             self._tell("on_train_end")
         # the loss has not seen what the last step did
         _check_finite(*objective.module.parameters(), *(table.weight for table in tables))
+        if interrupted:
+            raise TrainingInterrupted(records)
         return records
 
     def _step(self, rows, optimizer, tables, factor) -> dict[str, Tensor]:
@@ -124,6 +153,8 @@ class Trainer:
         _check_finite(loss)
         if optimizer:
             optimizer.zero_grad(set_to_none=True)
+        for table in tables:
+            table.backward_factor = factor * self.objective.table_factor
         loss.backward()
         if optimizer:
             if self.plan.max_grad_norm is not None:
@@ -132,6 +163,7 @@ class Trainer:
             optimizer.step()
         for table in tables:
             table.step(factor * self.objective.table_factor)
+            table.backward_factor = None
         return {"loss": loss.detach(), **scalars}
 
     def _tell(self, hook: str, *args) -> None:

@@ -21,7 +21,7 @@ from skxmc.training.fitting import (
     resolve_epochs,
     run_stage,
 )
-from skxmc.training.loop import Plan
+from skxmc.training.loop import Plan, TrainingInterrupted
 from skxmc.training.snm import SNMModel, SNMObjective, SNMRates
 
 __all__ = ["SAMPLERS", "SNMSettings", "SNMTraining"]
@@ -108,7 +108,10 @@ class SNMTraining:
         rates = self._rates(Y.shape[1], round(s.anneal * n_steps))
         draws = np.random.default_rng(self.rng.randint(2**31 - 1))
         objective = SNMObjective(model, data, Y, rates, self.device, draws)
-        records = run_stage("SNM", objective, plan, n_rows, self.rng, validation, s.verbose)
+        try:
+            records = run_stage("SNM", objective, plan, n_rows, self.rng, validation, s.verbose)
+        except TrainingInterrupted as stop:
+            records = stop.records
         return model, records
 
     def work_of_step(self, X: Any, Y: sp.csr_array) -> float:

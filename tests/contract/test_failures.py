@@ -5,7 +5,9 @@ import re
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+
+from skxmc.training.loop import Trainer
 
 from .estimators import assert_same_topk, data, single_labels
 
@@ -163,3 +165,24 @@ def test_a_failed_fit_leaves_the_old_model(kind, case, monkeypatch):
     assert all(vars(model)[name] is value for name, value in before.items())
     assert_same_topk(model.predict_topk(X), expected[0])
     np.testing.assert_array_equal(model.predict(X).toarray(), expected[1])
+
+
+def test_an_interrupt_in_training_keeps_the_model_and_warns(kind, monkeypatch):
+    step, done = Trainer._step, []
+
+    def interrupted(*args):
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        done.append(1)
+        return step(*args)
+
+    monkeypatch.setattr(Trainer, "_step", interrupted)
+    model = kind.make()
+    with pytest.warns(ConvergenceWarning, match="interrupted after"):
+        model.fit(X, Y)
+    top = model.predict_topk(X, k=2)
+    assert np.isfinite(top.scores[top.indices >= 0]).all()
+    monkeypatch.undo()
+    # the next fit is as if nothing had been
+    again, fresh = model.fit(X, Y), kind.make().fit(X, Y)
+    assert_same_topk(again.predict_topk(X, k=2), fresh.predict_topk(X, k=2))

@@ -59,8 +59,6 @@ def test_kernels_take_read_only_arrays():
     _kernels.grouped_dot(*groups, queries, table, bias, dots)
     scores = queries @ table.T + bias
     np.testing.assert_allclose(dots, scores[row_of_entry(lists), columns_of(lists)], rtol=1e-5)
-    _kernels.grouped_bag(*groups, data, table, out)
-    np.testing.assert_allclose(out, pattern.toarray() @ table, rtol=1e-5, atol=1e-6)
 
 
 @pytest.fixture
@@ -84,9 +82,7 @@ def test_results_do_not_depend_on_the_number_of_threads(two_threads):
         for _ in range(2):
             table.note(batch, torch.tensor(rng.normal(size=(50, 17))).float())
             table.step()
-        queries = torch.tensor(rng.normal(size=(50, 17))).float().requires_grad_()
-        table.dot(queries, batch).square().sum().backward()
-        return [*out, table.weight, table.bias, queries.grad]
+        return [*out, table.weight, table.bias]
 
     for one, two in zip(results(1), results(2), strict=True):
         assert torch.equal(one, two)

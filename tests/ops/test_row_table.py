@@ -4,6 +4,7 @@ import copy
 import pickle
 from itertools import pairwise
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -14,8 +15,8 @@ from skxmc.ops import _numba_engine, _torch_engine
 from skxmc.ops.row_table import RowTable
 
 from .oracles import (
-    DenseAdagrad,
     TABLES,
+    DenseAdagrad,
     columns_of,
     dense_gradient,
     grid,
@@ -218,8 +219,8 @@ def test_engines_agree(problem):
         make_table(engine, weight, bias, lr=0.1, weight_decay=0.1) for engine in ("numba", "torch")
     ]
     ours, theirs = tables
-    for name in ("bag", "dot", "dot_gradient"):
-        queries = (vectors,) if name == "dot" else ()
+    for name in ("bag", "dot"):
+        queries = () if name == "bag" else (vectors,)
         torch.testing.assert_close(
             getattr(_numba_engine, name)(ours, *queries, batch),
             getattr(_torch_engine, name)(theirs, *queries, batch),
@@ -325,3 +326,37 @@ def test_notes_hold_no_graph():
     table.dot(leaf * 2.0, make_batch([[0]], None)).sum().backward()
     ((_, vectors),) = table._notes
     assert vectors.grad_fn is None
+
+
+@engines
+@given(
+    problem=problems(),
+    unit_rows=st.booleans(),
+    factor=st.sampled_from([0.5, 1.0]),
+    n_threads=st.sampled_from([1, 2]),
+)
+def test_an_update_in_the_backward_pass_is_backward_and_step(
+    engine, problem, unit_rows, factor, n_threads
+):
+    n_columns, width, lists, rng = problem
+    weight, bias = rng.normal(size=(n_columns, width)), rng.normal(size=n_columns)
+    values, upstream = rng.normal(size=(len(lists), width)), grid(rng, columns_of(lists).size)
+    before = numba.get_num_threads()
+    results = []
+    for in_backward in (False, True):
+        table = make_table(
+            engine, weight, None if unit_rows else bias, lr=0.1, unit_rows=unit_rows,
+            weight_decay=0.1, initial_square=0.5,
+        )  # fmt: skip
+        table.backward_factor = factor if in_backward else None
+        device = table.weight.device
+        queries = torch.tensor(values, dtype=torch.float32, device=device, requires_grad=True)
+        numba.set_num_threads(min(n_threads, numba.config.NUMBA_NUM_THREADS))
+        out = table.dot(queries, make_batch(lists, None, engine))
+        out.backward(torch.tensor(upstream, dtype=torch.float32, device=device))
+        numba.set_num_threads(before)
+        assert bool(table._notes) != in_backward
+        table.step(factor)
+        results.append((queries.grad, table.weight, table.bias))
+    for separate, fused in zip(*results, strict=True):
+        torch.testing.assert_close(fused, separate, rtol=1e-4, atol=1e-5)

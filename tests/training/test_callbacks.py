@@ -14,7 +14,7 @@ def test_hooks_do_nothing_by_default():
     callback = Callback()
     record = {"epoch": 1.0}
     callback.on_train_begin(1, 1)
-    callback.on_batch_end({})
+    callback.on_batch_end()
     assert callback.on_epoch_end(record) is False
     callback.on_train_end()
     assert record == {"epoch": 1.0}
@@ -38,7 +38,7 @@ def run_bar(n_epochs=2, n_batches=3):
     bar.on_train_begin(n_epochs, n_batches)
     for epoch in range(n_epochs):
         for _ in range(n_batches):
-            bar.on_batch_end({"loss": 1.0})
+            bar.on_batch_end()
         record = {"epoch": epoch + 1.0, "loss": 0.125 / (epoch + 1), "seconds": 9.0, "ndcg": 0.75}
         assert bar.on_epoch_end(record) is False
     bar.on_train_end()

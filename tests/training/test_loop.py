@@ -9,7 +9,7 @@ from torch import nn
 
 from skxmc.ops.row_table import CsrBatch, RowTable
 from skxmc.training.callbacks import Callback
-from skxmc.training.loop import Plan, Trainer, schedule
+from skxmc.training.loop import Plan, Trainer, TrainingInterrupted, schedule
 
 
 class Toy:
@@ -55,7 +55,7 @@ class Log(Callback):
     def on_train_begin(self, n_epochs, n_batches):
         self.events.append((self.name, "begin", n_epochs, n_batches))
 
-    def on_batch_end(self, means):
+    def on_batch_end(self):
         self.events.append((self.name, "batch"))
 
     def on_epoch_end(self, record):
@@ -313,3 +313,36 @@ def test_last_step_that_leaves_a_table_not_finite():
     toy.module.lr = 3e38
     with pytest.raises(FloatingPointError, match="lower the learning rates"):
         Trainer(toy, Plan(1, 6, warmup=0.0), []).run(6, np.random.RandomState(0))
+
+
+# --- interrupts
+
+
+@pytest.mark.parametrize("n_steps", [1, 4])
+def test_an_interrupt_keeps_the_steps_done(toy, n_steps):
+    weights, loss = [], toy.loss
+
+    def interrupted(rows):
+        if len(weights) == n_steps:
+            raise KeyboardInterrupt
+        weights.append(toy.module.weight.detach().clone())
+        return loss(rows)
+
+    toy.loss = interrupted
+    events = []
+    with pytest.raises(TrainingInterrupted) as caught:
+        Trainer(toy, Plan(9, 4), [Log(events)]).run(10, np.random.RandomState(0))
+    # three steps an epoch
+    assert [record["epoch"] for record in caught.value.records] == [1.0][: n_steps // 3]
+    assert events[-1] == ("", "end")
+    assert not toy.module.training
+    assert not torch.equal(toy.module.weight, weights[-1])
+
+
+def test_an_interrupt_before_the_first_step_passes(toy):
+    def interrupted(rows):
+        raise KeyboardInterrupt
+
+    toy.loss = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(toy, Plan(1, 4), []).run(10, np.random.RandomState(0))
