@@ -2,10 +2,11 @@
 Choosing the pool and the number of kept negatives
 ==================================================
 
-:class:`~skxmc.SNMClassifier` draws a pool of B labels for each mini-batch and keeps the k that score
-highest for a row. On average that is a loss over *all* m negatives, sorted by score, with weights
-that :func:`~skxmc.losses.expected_weights` gives in closed form. This example draws them, checks
-them against a simulation, and shows what :func:`~skxmc.losses.effective_hardness` makes of them.
+:class:`~skxmc.SNMClassifier` draws a pool of B labels for each mini-batch and keeps the k that
+score highest for a row. On average that is a loss over *all* m negatives, sorted by score, with
+weights that :func:`~skxmc.losses.expected_weights` gives in closed form. This example draws them,
+checks them against a simulation, and shows what :func:`~skxmc.losses.effective_hardness` makes of
+them.
 """
 
 # %%
