@@ -1,7 +1,7 @@
 """Compare stochastic negative mining with uniform sampling and one-vs-all, at equal steps.
 
     python benchmarks/bench_snm_vs_sampling.py             # the bundled data
-    python benchmarks/bench_snm_vs_sampling.py FOLDER ...  # folders of X_train.npz, Y_train.npz, ...
+    python benchmarks/bench_snm_vs_sampling.py FOLDER ...  # of X_train.npz, Y_train.npz, X_test...
 
 Every setting trains the same model for the same number of steps; only the negatives differ. A pool
 of B labels is drawn for a mini-batch and each row keeps the k that score highest: k = B is uniform

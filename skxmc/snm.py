@@ -33,7 +33,8 @@ class SNMClassifier(BaseTrainedClassifier):
     encoder : encoder recipe, Encoder, torch.nn.Module or None, default=None
         How rows become embeddings; None means `skxmc.encoders.BagOfWords()`. A module is copied.
     pool_size : int or "auto", default="auto"
-        Labels drawn for a mini-batch (B); "auto" is 4096, or all labels where there are fewer.
+        Labels drawn for a mini-batch (B); "auto" is 4096, or all labels where there are fewer. Not
+        read by "in_batch", whose pool is as large as the batch makes it.
     n_negatives : int or "auto", default="auto"
         Negatives kept for a row (k); "auto" is 64, at most the pool.
     sampler : {"uniform", "in_batch", "frequency", "mixed"} or Pool, default="uniform"
@@ -57,7 +58,7 @@ class SNMClassifier(BaseTrainedClassifier):
         hard negatives make the start unstable.
     hardness_cap : int or None, default=None
         Mine no harder than the top `hardness_cap` labels on average, by drawing a pool of at most
-        k L / hardness_cap. Where truth is incomplete, the very hardest negatives are often missing
+        k L / hardness_cap (not under "in_batch"). Where truth is incomplete, the very hardest negatives are often missing
         positives.
     normalize : bool, default=False
         Score by the cosine, times `cosine_scale`.

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from scipy.stats import hypergeom
+from scipy.special import gammaln
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -241,7 +241,9 @@ def expected_weights(n_negatives: int, pool_size: int, k: int) -> np.ndarray:
     Notes
     -----
     theta_i = sum_{r<k} C(i-1, r) C(m-i, B-1-r) / C(m, B), that is B/m times the probability that
-    fewer than k of the B - 1 others are among the i - 1 harder ones.
+    fewer than k of the B - 1 others are among the i - 1 harder ones. It is summed up from the last
+    rank: i weighs more than i + 1 by the share of pools that have both and k - 1 harder ones,
+    theta_i - theta_{i+1} = C(i-1, k-1) C(m-i-1, B-k-1) / C(m, B), and theta_m = 0 for k < B.
 
     References
     ----------
@@ -254,11 +256,17 @@ def expected_weights(n_negatives: int, pool_size: int, k: int) -> np.ndarray:
     [0.6667, 0.3333, 0.0]
     """
     _check_pool(n_negatives, pool_size, k)
-    if n_negatives == 1:
-        return np.ones(1)  # scipy knows no draw from nobody else
-    harder = np.arange(n_negatives)
-    fewer = hypergeom.cdf(k - 1, n_negatives - 1, harder, pool_size - 1)
-    return np.clip(fewer, 0.0, 1.0) * (pool_size / n_negatives)
+    share = pool_size / n_negatives
+    if k == pool_size:
+        return np.full(n_negatives, share)
+    rank = np.arange(k, n_negatives - pool_size + k + 1)
+    steps = np.zeros(n_negatives)
+    steps[rank - 1] = np.exp(
+        _log_binomial(rank - 1, k - 1)
+        + _log_binomial(n_negatives - rank - 1, pool_size - k - 1)
+        - _log_binomial(n_negatives, pool_size)
+    )
+    return np.cumsum(steps[::-1])[::-1]
 
 
 def effective_hardness(n_negatives: int, pool_size: int, k: int) -> float:
@@ -293,6 +301,10 @@ def effective_hardness(n_negatives: int, pool_size: int, k: int) -> float:
     """
     theta = expected_weights(n_negatives, pool_size, k)
     return float(theta.sum() ** 2 / np.square(theta).sum())
+
+
+def _log_binomial(n, k):
+    return gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
 
 
 def _check_pool(n_negatives, pool_size, k):

@@ -120,7 +120,7 @@ class SNMTraining:
             return float("inf")
         batch_size = resolve_batch_size(self.settings.batch_size, Y.shape[0])
         features = X.nnz / X.shape[0] if sp.issparse(X) else X.shape[1]
-        return float(batch_size * (features + min(Y.shape[1], POOL_SIZE)) * min(512, X.shape[1]))
+        return float(batch_size * (features + self._pool_size(Y.shape[1])) * min(512, X.shape[1]))
 
     def _start(self, X: Any, Y: sp.csr_array) -> SNMModel:
         s = self.settings
@@ -130,10 +130,13 @@ class SNMTraining:
         head = LabelHead(bias, encoder.embedding_dim, lr=s.lr_labels, unit_rows=s.normalize)
         return SNMModel(encoder, head, s.cosine_scale if s.normalize else None)
 
+    def _pool_size(self, n_labels: int) -> int:
+        size = self.settings.pool_size
+        return min(POOL_SIZE if size == "auto" else size, n_labels)
+
     def _rates(self, n_labels: int, anneal_steps: int) -> SNMRates:
         s = self.settings
-        pool_size = POOL_SIZE if s.pool_size == "auto" else s.pool_size
-        pool_size = min(pool_size, n_labels)
+        pool_size = self._pool_size(n_labels)
         k = min(N_NEGATIVES, pool_size) if s.n_negatives == "auto" else s.n_negatives
         if s.hardness_cap is not None:
             pool_size = min(pool_size, max(k, k * n_labels // s.hardness_cap))

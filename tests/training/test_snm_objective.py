@@ -1,5 +1,9 @@
 """The SNM objective against one-vs-all on dense matrices, and what it may and may not touch."""
 
+from dataclasses import replace
+from itertools import combinations
+from math import comb
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -8,7 +12,7 @@ from torch.nn import functional as F
 
 from skxmc.encoders.base import Encoder
 from skxmc.heads import LabelHead
-from skxmc.losses import MARGINS, TREATMENTS, ordered_weights
+from skxmc.losses import MARGINS, TREATMENTS, expected_weights, ordered_weights
 from skxmc.negatives import UniformPool
 from skxmc.ops.row_table import CsrBatch
 from skxmc.training import snm
@@ -184,3 +188,40 @@ def test_annealing_ends_at_k_and_never_rises():
     assert kept[10:] == [4] * 5
     assert kept == sorted(kept, reverse=True)
     assert kept_negatives(0, 0, pool_size=3, k=9) == 3
+
+
+class EachPoolInTurn:
+    """All sets of `size` labels, one a draw."""
+
+    def __init__(self, size):
+        self.sets = iter(combinations(range(N_LABELS), size))
+
+    def draw(self, positives, label_counts, rng):
+        return np.array(next(self.sets))
+
+
+@pytest.mark.usefixtures("dense_share")
+@pytest.mark.parametrize("margin", MARGINS)
+@pytest.mark.parametrize(("pool", "k"), [(3, 1), (3, 3), (9, 2)])
+def test_mean_over_all_pools_is_the_ordered_loss_of_the_closed_form(margin, pool, k):
+    """The pool is drawn from all labels: a row's own ones in it leave room for fewer negatives."""
+    objective, Y = make(4, k=k, margin=margin, pool=1)
+    objective.rates = replace(objective.rates, pool=EachPoolInTurn(pool))
+    row = np.array([int(np.argmax(Y.sum(axis=1)))])
+    n_pools = comb(N_LABELS, pool)
+    with torch.no_grad():
+        mean = sum(objective.loss(row)[0].item() for _ in range(n_pools)) / n_pools
+    model = objective.module
+    embedding = model.encoder.table.detach().numpy()[row[0]].astype(np.float64)
+    scores = model.head.rows.weight.numpy() @ embedding + model.head.rows.bias.numpy()
+    positive = Y[row[0]] > 0
+    hardest = np.sort(scores[~positive])[::-1]
+    theta = expected_weights(N_LABELS, pool, k)[: hardest.size]
+    phi = {
+        "logistic": lambda t: np.logaddexp(0, -t),
+        "hinge": lambda t: np.maximum(0, 1 - t),
+        "squared_hinge": lambda t: np.maximum(0, 1 - t) ** 2,
+    }[margin]
+    expected = phi(scores[positive]).sum() + (theta * phi(-hardest)).sum()
+    assert positive.sum() > 1
+    np.testing.assert_allclose(mean, expected, rtol=1e-5)
