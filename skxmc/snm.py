@@ -58,8 +58,8 @@ class SNMClassifier(BaseTrainedClassifier):
         hard negatives make the start unstable.
     hardness_cap : int or None, default=None
         Mine no harder than the top `hardness_cap` labels on average, by drawing a pool of at most
-        k L / hardness_cap (not under "in_batch"). Where truth is incomplete, the very hardest negatives are often missing
-        positives.
+        k L / hardness_cap (not under "in_batch"). Where truth is incomplete, the very hardest
+        negatives are often missing positives.
     normalize : bool, default=False
         Score by the cosine, times `cosine_scale`.
     cosine_scale : float, default=20.0
