@@ -42,13 +42,17 @@ class EliasClassifier(BaseTrainedClassifier):
     shortlist_size : int, default=2000
         Labels scored for each row in prediction (K). May be set after `fit`.
     train_shortlist_size : int, default=256
-        Labels scored for each row in training.
+        Labels scored for each row in stage 2.
+    pool_size, n_negatives : int or "auto", default="auto"
+        In stage 1 each mini-batch draws a pool of labels, and each row learns from the
+        `n_negatives` of them that score highest without being its own, as in `SNMClassifier`;
+        "auto" is 4096 and 64.
     lambda_shortlist : float, default=1.0
         Weight of the positives' path cost beside the classification loss.
-    dropout : float, default=0.5
+    dropout : float, default=0.4
         Dropout of the embedding in training.
     stage1_epochs, stage2_epochs : int or "auto", default="auto"
-        Passes over the data in each stage; "auto" is 10 and 4, more on small data, and no stage 2
+        Passes over the data in each stage; "auto" is 6 and 3, more on small data, and no stage 2
         where there is but one cluster. 0 leaves a stage out.
     recluster : bool, default=False
         After stage 1, cluster the labels anew on features and learned embeddings together, and
@@ -150,8 +154,10 @@ class EliasClassifier(BaseTrainedClassifier):
         beam_width=20,
         shortlist_size=2000,
         train_shortlist_size=256,
+        pool_size="auto",
+        n_negatives="auto",
         lambda_shortlist=1.0,
-        dropout=0.5,
+        dropout=0.4,
         stage1_epochs="auto",
         stage2_epochs="auto",
         recluster=False,
@@ -184,6 +190,8 @@ class EliasClassifier(BaseTrainedClassifier):
         self.beam_width = beam_width
         self.shortlist_size = shortlist_size
         self.train_shortlist_size = train_shortlist_size
+        self.pool_size = pool_size
+        self.n_negatives = n_negatives
         self.lambda_shortlist = lambda_shortlist
         self.dropout = dropout
         self.stage1_epochs = stage1_epochs
@@ -253,7 +261,8 @@ class EliasClassifier(BaseTrainedClassifier):
         check_number(self, "alpha", self.alpha, above=0)
         if self.beta != "auto":
             check_number(self, "beta", self.beta, above=0)
-        check_count(self, "kappa", minimum=1)
+        for name in ("kappa", "pool_size", "n_negatives"):
+            check_count(self, name, minimum=1)
         check_int(self, "train_shortlist_size", self.train_shortlist_size, minimum=1)
         check_number(self, "lambda_shortlist", self.lambda_shortlist, minimum=0)
         for name in ("stage1_epochs", "stage2_epochs"):

@@ -33,7 +33,7 @@ class BagOfWords(BaseEstimator):
     init : {"svd", "random"}, default="svd"
         Start of the embedding table: right singular vectors of the training rows (so that rows
         which share words start close), or Gaussian noise.
-    lr : float, default=0.1
+    lr : float, default=0.3
         Learning rate of the embedding table (row-wise Adagrad, touched rows only).
     initial_square : float, default=1.5e-5
         Mean square of an embedding's gradient that every feature is taken to have met already, at
@@ -68,7 +68,7 @@ class BagOfWords(BaseEstimator):
         *,
         n_layers=0,
         init="svd",
-        lr=0.1,
+        lr=0.3,
         initial_square=1.5e-5,
         normalize="auto",
         feature_dropout=0.0,

@@ -20,23 +20,27 @@ from skxmc.index import (
     n_clusters_for,
     partition_adjacency,
 )
+from skxmc.negatives import UniformPool
 from skxmc.search.beam import search_topk
 from skxmc.topk import TopK
 from skxmc.training.elias import EliasModel, EliasObjective, EliasRates, freeze
+from skxmc.training.elias_partition import PartitionObjective
 from skxmc.training.fitting import (
     Validation,
     embed_rows,
     hold_out,
     resolve_batch_size,
     resolve_epochs,
+    resolve_pool,
     run_stage,
 )
 from skxmc.training.loop import Plan, TrainingInterrupted
+from skxmc.training.snm import SNMRates
 
 __all__ = ["EliasSettings", "EliasTraining"]
 
 # Epochs of each stage under "auto".
-STAGE_EPOCHS = {"stage 1": 10, "stage 2": 4}
+STAGE_EPOCHS = {"stage 1": 6, "stage 2": 3}
 EXPLORATION = 1.0
 _MEMBERSHIP_BATCH = 1024
 
@@ -53,6 +57,8 @@ class EliasSettings(Protocol):
     beam_width: int
     shortlist_size: int
     train_shortlist_size: int
+    pool_size: Any
+    n_negatives: Any
     lambda_shortlist: float
     dropout: float
     stage1_epochs: Any
@@ -176,8 +182,20 @@ class EliasTraining:
         n_epochs = resolve_epochs(asked, default, n_rows, batch_size)
         if n_epochs == 0:
             return []
-        factor = 1.0 if first else s.stage2_factor
-        rates = EliasRates(
+        plan = Plan(n_epochs, batch_size, s.warmup, s.max_grad_norm, s.precision)
+        rates = self._rates(1.0 if first else s.stage2_factor)
+        objective: PartitionObjective | EliasObjective
+        if first:
+            draws = np.random.default_rng(self.rng.randint(2**31 - 1))
+            mining = self._mining(Y.shape[1])
+            objective = PartitionObjective(model, data, Y, rates, mining, self.device, draws)
+        else:
+            objective = EliasObjective(model, data, Y, rates, self.device)
+        return run_stage(title, objective, plan, n_rows, self.rng, validation, s.verbose)
+
+    def _rates(self, factor: float) -> EliasRates:
+        s = self.settings
+        return EliasRates(
             lr_encoder=s.lr_encoder * factor,
             lr_clusters=s.lr_clusters * factor,
             lr_edges=s.lr_edges,
@@ -187,13 +205,26 @@ class EliasTraining:
             lambda_shortlist=s.lambda_shortlist,
             beam_width=s.beam_width,
             shortlist_size=s.train_shortlist_size,
-            # the best by path alone would be the same labels again and again: in stage 1 all
-            # labels of a cluster tie, and in stage 2 an edge that is never tried is never learned
+            # the best by path alone would be the same labels again and again, and an edge that is
+            # never tried is never learned
             exploration=EXPLORATION,
         )
-        plan = Plan(n_epochs, batch_size, s.warmup, s.max_grad_norm, s.precision)
-        objective = EliasObjective(model, data, Y, rates, self.device)
-        return run_stage(title, objective, plan, n_rows, self.rng, validation, s.verbose)
+
+    def _mining(self, n_labels: int) -> SNMRates:
+        """Return the settings of the label head's loss in stage 1: one-vs-all, mined negatives."""
+        s = self.settings
+        pool_size, k = resolve_pool(s.pool_size, s.n_negatives, n_labels)
+        return SNMRates(
+            weights=torch.ones(k, device=self.device),
+            margin="logistic",
+            pairwise=False,
+            treatment="one_vs_all",
+            pool=UniformPool(pool_size),
+            anneal_steps=0,
+            lr_encoder=s.lr_encoder,
+            weight_decay=s.weight_decay,
+            dropout=s.dropout,
+        )
 
     def _open_graph(self, model: EliasModel, data: Any, Y: sp.csr_array) -> None:
         """Between the stages: count where the model sends each label's rows, and open the graph."""

@@ -26,6 +26,7 @@ __all__ = [
     "resolve_batch_size",
     "resolve_device",
     "resolve_epochs",
+    "resolve_pool",
     "run_stage",
     "take_rows",
 ]
@@ -134,6 +135,30 @@ def resolve_epochs(n_epochs: int | str, default: int, n_rows: int, batch_size: i
         return int(n_epochs)
     steps = -(-n_rows // batch_size)
     return max(default, -(-MIN_STEPS // steps)) if default else 0
+
+
+def resolve_pool(pool_size: int | str, n_negatives: int | str, n_labels: int) -> tuple[int, int]:
+    """Turn "auto" into 4096 labels drawn for a batch, 64 of them kept for a row.
+
+    Parameters
+    ----------
+    pool_size, n_negatives : int or "auto"
+        What the user asked for.
+    n_labels : int
+        Number of labels; the pool holds no more.
+
+    Returns
+    -------
+    pool_size, n_negatives : int
+
+    Examples
+    --------
+    >>> from skxmc.training.fitting import resolve_pool
+    >>> resolve_pool("auto", "auto", 100_000), resolve_pool("auto", "auto", 50)
+    ((4096, 64), (50, 50))
+    """
+    pool_size = min(4096 if pool_size == "auto" else int(pool_size), n_labels)
+    return pool_size, min(64, pool_size) if n_negatives == "auto" else int(n_negatives)
 
 
 def hold_out(X: Any, Y: sp.csr_array, fraction: float, random_state: np.random.RandomState):

@@ -145,10 +145,15 @@ class SNMObjective:
 
     def loss(self, rows: np.ndarray) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the mean loss of a mini-batch's rows."""
-        model, rates = self.module, self.rates
+        model = self.module
         positives = csr_batch(self.Y, rows, self.device)
         embeddings = model(model.encoder.collate(self.data, rows, self.device))
-        embeddings = F.dropout(embeddings, rates.dropout)
+        embeddings = F.dropout(embeddings, self.rates.dropout)
+        return self.mined_loss(embeddings, positives), {}
+
+    def mined_loss(self, embeddings: Tensor, positives: CsrBatch) -> Tensor:
+        """Draw a pool, mine it, and return the mean loss of rows that are embedded already."""
+        model, rates = self.module, self.rates
         drawn = rates.pool.draw(positives.indices.cpu().numpy(), self.label_counts, self.rng)
         pool = torch.from_numpy(drawn).to(self.device)
         k = kept_negatives(self.n_steps, rates.anneal_steps, pool.shape[0], rates.weights.shape[0])
@@ -159,7 +164,7 @@ class SNMObjective:
         else:
             negatives = mine(model.head, embeddings.detach(), pool, positives, k)
             loss = self._sparse_loss(embeddings, wanted, negatives)
-        return loss / rows.size, {}
+        return loss / embeddings.shape[0]
 
     def _dense_loss(self, embeddings, positives, wanted, pool, k) -> Tensor:
         """Score the whole pool in one product, where most of it is kept: nothing is gathered."""

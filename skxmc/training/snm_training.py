@@ -19,6 +19,7 @@ from skxmc.training.fitting import (
     hold_out,
     resolve_batch_size,
     resolve_epochs,
+    resolve_pool,
     run_stage,
 )
 from skxmc.training.loop import Plan, TrainingInterrupted
@@ -28,8 +29,6 @@ __all__ = ["SAMPLERS", "SNMSettings", "SNMTraining"]
 
 SAMPLERS = ("uniform", "in_batch", "frequency", "mixed")
 # What "auto" stands for.
-POOL_SIZE = 4096
-N_NEGATIVES = 64
 EPOCHS = 10
 
 
@@ -120,7 +119,8 @@ class SNMTraining:
             return float("inf")
         batch_size = resolve_batch_size(self.settings.batch_size, Y.shape[0])
         features = X.nnz / X.shape[0] if sp.issparse(X) else X.shape[1]
-        return float(batch_size * (features + self._pool_size(Y.shape[1])) * min(512, X.shape[1]))
+        pool_size, _ = resolve_pool(self.settings.pool_size, self.settings.n_negatives, Y.shape[1])
+        return float(batch_size * (features + pool_size) * min(512, X.shape[1]))
 
     def _start(self, X: Any, Y: sp.csr_array) -> SNMModel:
         s = self.settings
@@ -130,14 +130,9 @@ class SNMTraining:
         head = LabelHead(bias, encoder.embedding_dim, lr=s.lr_labels, unit_rows=s.normalize)
         return SNMModel(encoder, head, s.cosine_scale if s.normalize else None)
 
-    def _pool_size(self, n_labels: int) -> int:
-        size = self.settings.pool_size
-        return min(POOL_SIZE if size == "auto" else size, n_labels)
-
     def _rates(self, n_labels: int, anneal_steps: int) -> SNMRates:
         s = self.settings
-        pool_size = self._pool_size(n_labels)
-        k = min(N_NEGATIVES, pool_size) if s.n_negatives == "auto" else s.n_negatives
+        pool_size, k = resolve_pool(s.pool_size, s.n_negatives, n_labels)
         if s.hardness_cap is not None:
             pool_size = min(pool_size, max(k, k * n_labels // s.hardness_cap))
         treatment = s.multilabel

@@ -1,0 +1,102 @@
+"""The objective of stage 1: label head and cluster layer on a fixed partition of the labels."""
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from skxmc.encoders.base import check_embeddings, csr_batch
+from skxmc.index.cluster_index import cap_log
+from skxmc.training.elias import EliasModel, EliasRates, dense_groups, parents_of
+from skxmc.training.snm import SNMModel, SNMObjective, SNMRates
+
+__all__ = ["PartitionObjective"]
+
+
+class PartitionObjective:
+    """Labels learn from mined negatives, clusters from the parents of the positives.
+
+    On a fixed partition all labels of a cluster share one path, so a path says nothing of which of
+    them are hard: negatives drawn along paths are mostly easy. The label head therefore learns
+    from the hardest of a pool shared by the batch (stochastic negative mining), at the price of
+    one matrix product, and the cluster layer learns to put the positives' parents in the beam,
+    through the same embeddings.
+
+    Parameters
+    ----------
+    module : EliasModel
+        What is trained.
+    data : object
+        Training rows as the encoder's `prepare` returned them.
+    Y : csr_array of shape (n_rows, n_labels), float32
+        Canonical 0/1 indicator.
+    rates : EliasRates
+        Settings of the stage.
+    mining : SNMRates
+        Settings of the label head's loss.
+    device : torch.device
+        Where the module lives.
+    rng : Generator
+        Draws pools.
+
+    References
+    ----------
+    ELIAS (Gupta et al., NeurIPS 2022), section 4.2 (staged training); Reddi et al., "Stochastic
+    negative mining for learning with large output spaces", AISTATS 2019.
+    """
+
+    def __init__(
+        self,
+        module: EliasModel,
+        data: Any,
+        Y: sp.csr_array,
+        rates: EliasRates,
+        mining: SNMRates,
+        device: torch.device,
+        rng: np.random.Generator,
+    ):
+        self.module = module
+        self.data = data
+        self.Y = Y
+        self.rates = rates
+        self.device = device
+        scorer = SNMModel(module.encoder, module.head)
+        self.mining = SNMObjective(scorer, data, Y, mining, device, rng)
+        self.parents = parents_of(module, Y.shape[1], device)
+
+    @property
+    def table_factor(self) -> float:
+        """Factor on the tables' own learning rates."""
+        return self.rates.lr_factor_tables
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return the dense parameters with their learning rates."""
+        return dense_groups(self.module, self.rates)
+
+    def loss(self, rows: np.ndarray) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss of a mini-batch, with the share of positives the beam finds."""
+        model, rates = self.module, self.rates
+        positives = csr_batch(self.Y, rows, self.device)
+        embeddings = model.encoder(model.encoder.collate(self.data, rows, self.device))
+        check_embeddings(model.encoder, embeddings, rows.size)
+        embeddings = F.dropout(embeddings.float(), rates.dropout)
+        classification = self.mining.mined_loss(embeddings, positives)
+        path, recall = self._paths(model.index.log_shares(embeddings), positives)
+        total = classification + rates.lambda_shortlist * path
+        return total, {"path_loss": path.detach(), "beam_recall": recall}
+
+    def _paths(self, log_shares: Tensor, positives) -> tuple[Tensor, Tensor]:
+        """Mean over a row's positives of -log s of their clusters, averaged; and beam recall."""
+        lengths = (positives.indptr[1:] - positives.indptr[:-1]).long()
+        rows = torch.arange(lengths.shape[0], device=self.device)
+        rows = torch.repeat_interleave(rows, lengths)
+        own = log_shares[rows, self.parents[positives.indices.long()]]
+        cost = -cap_log(own, self.module.index.alpha) / lengths[rows]
+        width = min(self.rates.beam_width, log_shares.shape[1])
+        worst_followed = log_shares.detach().topk(width, dim=1).values[:, -1]
+        hits = (own.detach() >= worst_followed[rows]).float()
+        recall = hits.mean() if hits.numel() else torch.ones((), device=self.device)
+        return cost.sum() / lengths.shape[0], recall
