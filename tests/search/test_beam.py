@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from skxmc.search import beam as beam_module
 from skxmc.search._reference import search_topk_reference
-from skxmc.search.beam import SearchGraph, search_topk
+from skxmc.search.beam import search_topk
+from skxmc.search.graph import SearchGraph
 
 from .oracles import draw_edges, scores_slowly
 
@@ -20,7 +21,7 @@ def random_graph(rng, edges, n_labels, *, width=4, alpha=2.0, scale=1.0):
     n_clusters = len(edges)
     label_weight = rng.normal(size=(n_labels, width)) * scale
     label_weight[rng.random(n_labels) < 0.3] = 0
-    return SearchGraph(
+    return SearchGraph.from_padded(
         rng.normal(size=(n_clusters, width)).astype(np.float32),
         rng.integers(0, 2, n_clusters).astype(np.float32),
         alpha,
@@ -75,7 +76,7 @@ def test_against_the_reference(problem):
 @given(problem=problems())
 def test_with_every_cluster_followed_against_dense_matrices(problem):
     graph, embeddings, k, *_ = problem
-    everything = {"beam_width": len(graph.edges), "shortlist_size": graph.n_labels}
+    everything = {"beam_width": graph.n_clusters, "shortlist_size": graph.n_labels}
     got = search_topk(graph, embeddings, k, **everything)
     reference = search_topk_reference(graph, embeddings, k, **everything)
     for i, embedding in enumerate(embeddings.astype(np.float64)):
@@ -155,7 +156,7 @@ def test_read_only_arrays_are_searched():
     """What a memory-mapped model hands over."""
     graph, embeddings = big_problem()
     expected = search_topk(graph, embeddings, 3, **SIZES)
-    names = ["cluster_weight", "cluster_bias", "edges", "log_weights", "label_weight", "label_bias"]
+    names = ["cluster_weight", "cluster_bias", "indptr", "labels", "log_weights", "label_weight", "label_bias"]
     arrays = {name: getattr(graph, name).copy() for name in names}
     embeddings = embeddings.copy()
     for array in (*arrays.values(), embeddings):
@@ -169,7 +170,7 @@ def test_ties_go_to_the_smaller_label_and_cluster():
     log_weights = np.where(edges >= 0, 0.0, -np.inf).astype(np.float32)
     zeros = np.zeros((3, 2), np.float32), np.zeros(3, np.float32)
     labels = np.zeros((10, 2), np.float32), np.zeros(10, np.float32)
-    graph = SearchGraph(*zeros, 1.5, edges, log_weights, *labels)
+    graph = SearchGraph.from_padded(*zeros, 1.5, edges, log_weights, *labels)
     query = np.ones((1, 2), dtype=np.float32)
     got = search_topk(graph, query, 5, beam_width=2, shortlist_size=4)
     # clusters 0 and 1 tie for the beam with 2, all their labels for the shortlist
@@ -183,7 +184,7 @@ def test_k_beyond_what_is_reachable_is_padded():
     edges = np.array([[1, -1], [-1, -1]], dtype=np.int32)
     log_weights = np.array([[0, -np.inf], [-np.inf, -np.inf]], dtype=np.float32)
     clusters = np.array([[0.0], [10.0]], np.float32), np.zeros(2, np.float32)
-    graph = SearchGraph(
+    graph = SearchGraph.from_padded(
         *clusters, 1.0, edges, log_weights, np.zeros((3, 1), "f4"), np.zeros(3, "f4")
     )
     query = np.ones((2, 1), dtype=np.float32)
