@@ -21,6 +21,25 @@ def as_csr(X, dtype=np.float32) -> sp.csr_array:
     return out
 
 
+def is_plain_csr(X, n_features: int) -> bool:
+    """Whether X needs no change and no complaint: finite, canonical CSR of float32 and int32.
+
+    False says nothing about X but that it wants the full check.
+    """
+    return bool(
+        sp.issparse(X)
+        and X.format == "csr"
+        and X.ndim == 2
+        and X.dtype == np.float32
+        and X.indices.dtype == X.indptr.dtype == np.int32
+        and X.shape[0] > 0
+        and X.shape[1] == n_features
+        and (X.data.size == 0 or (X.indices.min() >= 0 and X.indices.max() < n_features))
+        and np.isfinite(X.data).all()
+        and X.has_canonical_format
+    )
+
+
 def normalize_rows(X: sp.csr_array) -> sp.csr_array:
     """Scale each row to unit Euclidean length; empty rows stay empty."""
     lengths = np.diff(X.indptr)

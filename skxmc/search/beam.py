@@ -11,10 +11,10 @@ from skxmc.search.fused import _kernels
 from skxmc.search.graph import FeatureTable, SearchGraph
 from skxmc.topk import TopK, empty_topk
 
-__all__ = ["search_csr", "search_topk", "warm_up"]
+__all__ = ["ROWS_AT_ONCE", "search_csr", "search_topk", "warm_up"]
 
 # Rows a thread takes at a time: enough for its caches, few enough to share a batch out evenly.
-_BATCH = 256
+ROWS_AT_ONCE = 256
 
 
 def search_topk(
@@ -50,7 +50,9 @@ def search_topk(
     ELIAS (Gupta et al., NeurIPS 2022), section 4.1 and figure 2.
     """
     embeddings = _read_only(embeddings)
-    return _search(graph, embeddings.shape[0], embeddings.__getitem__, k, beam_width, shortlist_size)
+    return _search(
+        graph, embeddings.shape[0], embeddings.__getitem__, k, beam_width, shortlist_size
+    )
 
 
 def search_csr(
@@ -101,17 +103,17 @@ def _search(
     out = empty_topk(n_rows, k)
 
     def run(start: int) -> None:
-        rows = slice(start, min(start + _BATCH, n_rows))
+        rows = slice(start, min(start + ROWS_AT_ONCE, n_rows))
         _kernels.search_rows(
             graph.arrays, embed(rows), log_alpha, beam_width, shortlist_size,
             graph.scratch(beam_width, k), out.indices[rows], out.scores[rows],
         )  # fmt: skip
 
-    if n_rows <= _BATCH:
+    if n_rows <= ROWS_AT_ONCE:
         if n_rows:
             run(0)
         return out
-    starts = range(0, n_rows, _BATCH)
+    starts = range(0, n_rows, ROWS_AT_ONCE)
     n_threads = min(numba.get_num_threads(), len(starts))
     if n_threads == 1:
         for start in starts:
@@ -135,9 +137,7 @@ def warm_up() -> None:
     edges = np.zeros((1, 1), np.int32)
     for dtype in (np.float32, np.int8):
         label_weight = one.astype(dtype)
-        graph = SearchGraph.from_padded(
-            one, one[0], 1.0, edges, one, label_weight, one[0], encoder
-        )
+        graph = SearchGraph.from_padded(one, one[0], 1.0, edges, one, label_weight, one[0], encoder)
         search_csr(graph, sp.csr_array(one), 1, beam_width=1, shortlist_size=1)
 
 

@@ -2,7 +2,7 @@
 
 import threading
 from dataclasses import dataclass, field, fields
-from pathlib import Path
+from functools import cached_property
 
 import numpy as np
 
@@ -70,12 +70,12 @@ class SearchGraph:
     label_scale: np.ndarray
     label_bias: np.ndarray
     encoder: FeatureTable | None = None
-    _local: threading.local = field(default_factory=threading.local, repr=False, compare=False)
+    _local: threading.local = field(
+        default_factory=threading.local, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self):
         _freeze_arrays(self)
-        arrays = Graph(*(getattr(self, name) for name in Graph._fields))
-        object.__setattr__(self, "arrays", arrays)
 
     @classmethod
     def from_padded(
@@ -121,6 +121,11 @@ class SearchGraph:
             encoder,
         )
 
+    @cached_property
+    def arrays(self) -> Graph:
+        """Hand out the arrays as the kernels take them."""
+        return Graph(*(getattr(self, name) for name in Graph._fields))
+
     @property
     def n_clusters(self) -> int:
         """Number of clusters."""
@@ -142,17 +147,13 @@ class SearchGraph:
         if kept is None or kept[0] != (beam_width, k):
             made = make_scratch(self.n_clusters, self.n_labels, beam_width, k)
             if kept is not None:  # what is as large as the model stays, its stamps in use
-                made = made._replace(
-                    logits=kept[1].logits, stamp=kept[1].stamp, row=kept[1].row
-                )
+                made = made._replace(logits=kept[1].logits, stamp=kept[1].stamp, row=kept[1].row)
             kept = ((beam_width, k), made)
             self._local.scratch = kept
         return kept[1]
 
     def __getstate__(self):
-        return {
-            f.name: getattr(self, f.name) for f in fields(self) if f.name != "_local"
-        }
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "_local"}
 
     def __setstate__(self, state):
         object.__setattr__(self, "_local", threading.local())
