@@ -21,22 +21,23 @@ def as_csr(X, dtype=np.float32) -> sp.csr_array:
     return out
 
 
-def is_plain_csr(X, n_features: int) -> bool:
-    """Whether X needs no change and no complaint: finite, canonical CSR of float32 and int32.
+def is_plain_row(X, n_features: int) -> bool:
+    """Whether X is one row that needs no change and no complaint.
 
-    False says nothing about X but that it wants the full check.
+    That is finite CSR of float32 and int32, columns ascending. False says nothing about X but that
+    it wants the full check. SciPy's own flag is not asked: it outlives changes of the arrays.
     """
+    if not (sp.issparse(X) and X.format == "csr" and X.shape == (1, n_features)):
+        return False
+    indices, data = X.indices, X.data
     return bool(
-        sp.issparse(X)
-        and X.format == "csr"
-        and X.ndim == 2
-        and X.dtype == np.float32
-        and X.indices.dtype == X.indptr.dtype == np.int32
-        and X.shape[0] > 0
-        and X.shape[1] == n_features
-        and (X.data.size == 0 or (X.indices.min() >= 0 and X.indices.max() < n_features))
-        and np.isfinite(X.data).all()
-        and X.has_canonical_format
+        data.dtype == np.float32
+        and indices.dtype == X.indptr.dtype == np.int32
+        and X.indptr[0] == 0
+        and X.indptr[1] == indices.size == data.size
+        and (indices.size == 0 or (indices[0] >= 0 and indices[-1] < n_features))
+        and (indices[1:] > indices[:-1]).all()
+        and np.isfinite(data).all()
     )
 
 

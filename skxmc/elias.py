@@ -230,8 +230,8 @@ class EliasClassifier(BaseTrainedClassifier):
         Parameters
         ----------
         X : {sparse, dense} array of shape (n_rows, n_features)
-            Features; a list of str if the encoder takes text. A canonical float32 CSR with int32
-            indices is the fastest to check.
+            Features; a list of str if the encoder takes text. One row as a canonical float32 CSR
+            with int32 indices is checked fastest.
         k : int, default=5
             Labels a row, at most `n_labels_`.
         beam_width, shortlist_size : int or None, default=None
