@@ -21,6 +21,26 @@ def as_csr(X, dtype=np.float32) -> sp.csr_array:
     return out
 
 
+def is_plain_row(X, n_features: int) -> bool:
+    """Whether X is one row that needs no change and no complaint.
+
+    That is finite CSR of float32 and int32, columns ascending. False says nothing about X but that
+    it wants the full check. SciPy's own flag is not asked: it outlives changes of the arrays.
+    """
+    if not (sp.issparse(X) and X.format == "csr" and X.shape == (1, n_features)):
+        return False
+    indices, data = X.indices, X.data
+    return bool(
+        data.dtype == np.float32
+        and indices.dtype == X.indptr.dtype == np.int32
+        and X.indptr[0] == 0
+        and X.indptr[1] == indices.size == data.size
+        and (indices.size == 0 or (indices[0] >= 0 and indices[-1] < n_features))
+        and (indices[1:] > indices[:-1]).all()
+        and np.isfinite(data).all()
+    )
+
+
 def normalize_rows(X: sp.csr_array) -> sp.csr_array:
     """Scale each row to unit Euclidean length; empty rows stay empty."""
     lengths = np.diff(X.indptr)

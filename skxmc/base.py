@@ -16,7 +16,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from skxmc._sparse import as_csr
+from skxmc._sparse import as_csr, is_plain_row
 from skxmc._targets import encode_targets, indicator_csr
 from skxmc._validation import check_int
 from skxmc.metrics import precision_at_k
@@ -140,14 +140,8 @@ class BaseXMCClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         ValueError
             If X is malformed, or k is not between 1 and `n_labels_`.
         """
-        check_is_fitted(self)
-        check_int(self, "k", k, minimum=1)
-        if k > self.n_labels_:
-            raise ValueError(
-                f"{type(self).__name__}: k={k} is more than the {self.n_labels_} labels seen in "
-                f"fit; ask for at most {self.n_labels_}."
-            )
-        return self._topk(self._check_X(X, reset=False), int(k))
+        k = self._check_k(k)
+        return self._topk(self._check_X(X, reset=False), k)
 
     def predict(self, X):
         """Predict labels, in the container that y had in `fit`.
@@ -241,9 +235,24 @@ class BaseXMCClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
             return float(np.mean(self.classes_[np.maximum(top.indices[:, 0], 0)] == y))
         return float(precision_at_k(indicator_csr(y), top, k=1))
 
+    def _check_k(self, k) -> int:
+        check_is_fitted(self)
+        check_int(self, "k", k, minimum=1)
+        if k > self.n_labels_:
+            raise ValueError(
+                f"{type(self).__name__}: k={k} is more than the {self.n_labels_} labels seen in "
+                f"fit; ask for at most {self.n_labels_}."
+            )
+        return int(k)
+
     def _check_X(self, X, reset: bool):
         if self._accepts_text():
             return _check_texts(X)
+        if not reset and not hasattr(self, "feature_names_in_"):
+            # scikit-learn's checks take longer than the search for one row does
+            check_is_fitted(self)
+            if is_plain_row(X, self.n_features_in_):
+                return sp.csr_array(X) if isinstance(X, sp.spmatrix) else X
         X = validate_data(self, X, reset=reset, accept_sparse="csr", dtype=np.float32)
         return as_csr(X) if sp.issparse(X) else np.ascontiguousarray(X)
 

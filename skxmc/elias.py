@@ -2,10 +2,14 @@
 
 from typing import Any
 
+import scipy.sparse as sp
+
+from skxmc._sparse import as_csr
 from skxmc._threads import limited_threads
 from skxmc._trained import BaseTrainedClassifier
 from skxmc._validation import check_bool, check_int, check_number
-from skxmc.search.beam import SearchGraph, search_topk
+from skxmc.search.beam import ROWS_AT_ONCE, search_csr, search_topk
+from skxmc.search.graph import SearchGraph
 from skxmc.topk import TopK
 from skxmc.training.elias import EliasModel, freeze
 from skxmc.training.elias_stages import EliasTraining
@@ -228,13 +232,56 @@ class EliasClassifier(BaseTrainedClassifier):
         """The trained index of the model."""
         return self.model_.index
 
+    def predict_topk(self, X, k=5, *, beam_width=None, shortlist_size=None) -> TopK:
+        """Find the best k labels of each row.
+
+        Parameters
+        ----------
+        X : {sparse, dense} array of shape (n_rows, n_features)
+            Features; a list of str if the encoder takes text. One row as a canonical float32 CSR
+            with int32 indices is checked fastest.
+        k : int, default=5
+            Labels a row, at most `n_labels_`.
+        beam_width, shortlist_size : int or None, default=None
+            Clusters followed and labels scored for each row, in this call only; None means the
+            parameter of the estimator.
+
+        Returns
+        -------
+        topk : TopK
+            ``topk.indices`` (n_rows, k) int64, label columns best first, ties by the smaller
+            column; ``topk.scores`` (n_rows, k) float32. Where the search reached fewer than k
+            labels the rest is -1 and -inf. `classes_[indices]` gives the labels of a 1-d y.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If X is malformed, k is not between 1 and `n_labels_`, or a size is less than 1.
+        """
+        k = self._check_k(k)
+        X = self._check_X(X, reset=False)
+        beam_width = self.beam_width if beam_width is None else beam_width
+        shortlist_size = self.shortlist_size if shortlist_size is None else shortlist_size
+        return self._search_with(X, k, beam_width, shortlist_size)
+
     def _topk(self, X: Any, k: int) -> TopK:
-        self._check_search_params()
-        shortlist = min(self.shortlist_size, self.n_labels_)
-        work = n_rows_of(X) * shortlist * self.model_.encoder.embedding_dim
+        return self._search_with(X, k, self.beam_width, self.shortlist_size)
+
+    def _search_with(self, X: Any, k: int, beam_width: int, shortlist_size: int) -> TopK:
+        check_int(self, "beam_width", beam_width, minimum=1)
+        check_int(self, "shortlist_size", shortlist_size, minimum=1)
+        check_n_jobs(self)
+        graph, n_rows = self._frozen, n_rows_of(X)
+        sizes = {"beam_width": beam_width, "shortlist_size": shortlist_size}
+        if graph.encoder is not None and n_rows <= ROWS_AT_ONCE:
+            return search_csr(graph, X if sp.issparse(X) else as_csr(X), k, **sizes)
+        work = n_rows * min(shortlist_size, self.n_labels_) * self.model_.encoder.embedding_dim
         with limited_threads(self.n_jobs, work):
-            sizes = {"beam_width": self.beam_width, "shortlist_size": self.shortlist_size}
-            return search_topk(self._frozen, self._embed(X), k, **sizes)
+            if graph.encoder is not None:
+                return search_csr(graph, X if sp.issparse(X) else as_csr(X), k, **sizes)
+            return search_topk(graph, self._embed(X), k, **sizes)
 
     def _threshold(self) -> float:
         return 0.5

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from skxmc._sparse import as_csr, normalize_rows
+from skxmc._sparse import as_csr, is_plain_row, normalize_rows
 
 DENSE = hnp.arrays(
     np.float64,
@@ -100,3 +100,30 @@ def test_normalize_rows_of_extreme_size(size):
     """The squares of these leave the range of float32."""
     out = normalize_rows(as_csr(np.array([[3 * size, 4 * size], [0, 0]])))
     np.testing.assert_allclose(out.toarray(), [[0.6, 0.8], [0, 0]], rtol=1e-6)
+
+
+def plain_row(data=(0.5, 2.0), indices=(1, 3), dtype=np.float32, index_dtype=np.int32):
+    arrays = (np.array(data, dtype), np.array(indices, index_dtype))
+    return *arrays, np.array([0, len(data)], index_dtype)
+
+
+def test_plain_rows_are_told_from_all_others(csr_container):
+    row = csr_container(plain_row(), shape=(1, 5))
+    assert is_plain_row(row, 5)
+    assert is_plain_row(csr_container((1, 5), dtype=np.float32), 5)
+    others = [
+        csr_container(plain_row(), shape=(1, 6)),
+        csr_container(plain_row((0.5, np.nan)), shape=(1, 5)),
+        csr_container(plain_row((0.5, np.inf)), shape=(1, 5)),
+        csr_container(plain_row(indices=(3, 1)), shape=(1, 5)),
+        csr_container(plain_row(indices=(3, 3)), shape=(1, 5)),
+        csr_container(plain_row(dtype=np.float64), shape=(1, 5)),
+        row.tocsc(),
+        row.toarray(),
+        csr_container(row.toarray().repeat(2, axis=0)),
+    ]
+    assert not any(is_plain_row(other, 5) for other in others)
+    changed = csr_container(plain_row(), shape=(1, 5))
+    assert changed.has_canonical_format
+    changed.indices[:] = [3, 1]
+    assert not is_plain_row(changed, 5)

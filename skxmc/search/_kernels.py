@@ -212,65 +212,6 @@ def _minus_log(x):
         x[q] = -(np.float32(2.0) * s * series + np.float32(exponent) * _LOG2)
 
 
-@njit(cache=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
-def cluster_beam(embeddings, weight, bias, alpha, width, n_parts):
-    """Return the `width` best clusters of each row and their log scores, ties by the smaller."""
-    n_rows, n_clusters = embeddings.shape[0], weight.shape[0]
-    beam = np.empty((n_rows, width), dtype=np.int64)
-    scores = np.empty((n_rows, width), dtype=np.float32)
-    names = np.arange(n_clusters)
-    for part in prange(n_parts):
-        logits = np.empty(n_clusters, dtype=np.float32)
-        for i in range(part * n_rows // n_parts, (part + 1) * n_rows // n_parts):
-            largest = np.float32(-np.inf)
-            for c in range(n_clusters):
-                total = bias[c]
-                for j in range(weight.shape[1]):
-                    total += embeddings[i, j] * weight[c, j]
-                logits[c] = total
-                largest = max(largest, total)
-            mass = 0.0
-            for c in range(n_clusters):
-                mass += np.exp(logits[c] - largest)
-            shift = np.float32(np.log(alpha) - np.log(mass)) - largest
-            kept = np.sort(select_top(logits, names, width))
-            for b in range(width):
-                beam[i, b] = kept[b]
-                scores[i, b] = min(np.float32(0.0), logits[kept[b]] + shift)
-    return beam, scores
-
-
-@njit(cache=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
-def rank_labels(
-    embeddings, beam, beam_scores, labels, columns, slots, log_weights, weight, bias, k
-):
-    """Score the shortlist and sort its k best: p = exp(log path score) * sigmoid(logit)."""
-    n_rows = labels.shape[0]
-    out_labels = np.full((n_rows, k), -1, dtype=np.int64)
-    out_scores = np.full((n_rows, k), -np.inf, dtype=np.float32)
-    for i in prange(n_rows):
-        m = 0
-        while m < labels.shape[1] and labels[i, m] >= 0:
-            m += 1
-        scores = np.empty(m, dtype=np.float32)
-        for q in range(m):
-            label = labels[i, q]
-            logit = bias[label]
-            for j in range(weight.shape[1]):
-                logit += embeddings[i, j] * weight[label, j]
-            b = slots[i, q]
-            path = beam_scores[i, b] + log_weights[beam[i, b], columns[i, q]]
-            scores[q] = np.float32(np.exp(path)) / (np.float32(1.0) + np.exp(-logit))
-        kept = select_top(scores, labels[i, :m], k)
-        # by label first, then a stable sort by score: ties end up by the smaller label
-        kept = kept[np.argsort(labels[i][kept])]
-        kept = kept[np.argsort(-scores[kept], kind="mergesort")]
-        for r in range(kept.shape[0]):
-            out_labels[i, r] = labels[i, kept[r]]
-            out_scores[i, r] = scores[kept[r]]
-    return out_labels, out_scores
-
-
 @njit(cache=True, parallel=True)
 def top_columns(scores, k):
     """Sort the k largest entries of each row of a dense array, ties by the smaller column."""

@@ -21,16 +21,17 @@ def search_topk_reference(
         beam = np.lexsort((np.arange(n_clusters), -logits))[:beam_width]
         path: dict[int, float] = {}
         for cluster in beam:
+            edges = slice(graph.indptr[cluster], graph.indptr[cluster + 1])
             for label, log_weight in zip(
-                graph.edges[cluster], graph.log_weights[cluster], strict=True
+                graph.labels[edges], graph.log_weights[edges], strict=True
             ):
-                if label >= 0:
-                    score = log_scores[cluster] + log_weight
-                    path[int(label)] = max(score, path.get(int(label), -np.inf))
+                score = log_scores[cluster] + log_weight
+                path[int(label)] = max(score, path.get(int(label), -np.inf))
         shortlist = sorted(path, key=lambda label: (-path[label], label))[:shortlist_size]
         scores = {}
         for label in shortlist:
-            z = graph.label_weight[label] @ embedding + graph.label_bias[label]
+            weight = graph.label_weight[label] * float(graph.label_scale[label])
+            z = weight @ embedding + graph.label_bias[label]
             scores[label] = np.exp(path[label]) / (1.0 + np.exp(-z))
         best = sorted(scores, key=lambda label: (-scores[label], label))[:k]
         out.indices[i, : len(best)] = best

@@ -1,49 +1,20 @@
-"""The search over a trained model: beam of clusters, shortlist of labels, final scores, top k."""
+"""The search over a trained model: beam of clusters, paths to labels, final scores, top k."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numba
 import numpy as np
+import scipy.sparse as sp
 
-from skxmc.search import _kernels
+from skxmc.search.fused import _kernels
+from skxmc.search.graph import FeatureTable, SearchGraph
 from skxmc.topk import TopK, empty_topk
 
-__all__ = ["SearchGraph", "search_topk"]
+__all__ = ["ROWS_AT_ONCE", "search_csr", "search_topk", "warm_up"]
 
-# Rows searched at once: bounds the memory of shortlists, whatever the number of queries.
-_BATCH = 1024
-
-
-@dataclass(frozen=True)
-class SearchGraph:
-    """A trained model as plain arrays, ready to be searched.
-
-    Attributes
-    ----------
-    cluster_weight : ndarray of shape (n_clusters, embedding_dim), float32
-    cluster_bias : ndarray of shape (n_clusters,), float32
-    alpha : float
-        Gain of the cluster softmax.
-    edges : ndarray of shape (n_clusters, width), int32
-        Label columns, -1 where unused.
-    log_weights : ndarray of shape (n_clusters, width), float32
-        Log edge weights.
-    label_weight : ndarray of shape (n_labels, embedding_dim), float32
-    label_bias : ndarray of shape (n_labels,), float32
-    """
-
-    cluster_weight: np.ndarray
-    cluster_bias: np.ndarray
-    alpha: float
-    edges: np.ndarray
-    log_weights: np.ndarray
-    label_weight: np.ndarray
-    label_bias: np.ndarray
-
-    @property
-    def n_labels(self) -> int:
-        """Number of labels."""
-        return self.label_weight.shape[0]
+# Rows a thread takes at a time: enough for its caches, few enough to share a batch out evenly.
+ROWS_AT_ONCE = 256
 
 
 def search_topk(
@@ -62,38 +33,116 @@ def search_topk(
     beam_width : int
         Clusters followed; clipped to their number.
     shortlist_size : int
-        Labels scored, at least k; clipped to the number of labels.
+        Labels scored at most, at least k; clipped to the number of labels.
 
     Returns
     -------
     topk : TopK
         Best first, ties by the smaller label; a row's result does not depend on its neighbours.
 
+    Notes
+    -----
+    As many threads work as Numba may use (`numba.set_num_threads`), but they are Python's own:
+    the search is safe under every threading layer of Numba, and one batch alone starts none.
+
     References
     ----------
     ELIAS (Gupta et al., NeurIPS 2022), section 4.1 and figure 2.
     """
-    beam_width = min(beam_width, graph.cluster_weight.shape[0])
+    embeddings = _read_only(embeddings)
+    return _search(
+        graph, embeddings.shape[0], embeddings.__getitem__, k, beam_width, shortlist_size
+    )
+
+
+def search_csr(
+    graph: SearchGraph, X: sp.csr_array, k: int, *, beam_width: int, shortlist_size: int
+) -> TopK:
+    """Embed sparse rows with the graph's own encoder and search with the embeddings.
+
+    Parameters
+    ----------
+    graph : SearchGraph
+        The model, with an `encoder`.
+    X : csr_array of shape (n_rows, n_features), float32
+        Canonical, with int32 indices.
+    k, beam_width, shortlist_size : int
+        As for `search_topk`.
+
+    Returns
+    -------
+    topk : TopK
+        As `search_topk` returns.
+    """
+    assert graph.encoder is not None
+    encoder: FeatureTable = graph.encoder
+    indptr, indices, data = (_read_only(a) for a in (X.indptr, X.indices, X.data))
+
+    def embed(rows: slice) -> np.ndarray:
+        out = np.empty((rows.stop - rows.start, graph.embedding_dim), np.float32)
+        _kernels.encode_rows(
+            indptr[rows.start : rows.stop + 1], indices, data, encoder.table,
+            encoder.column_scale, encoder.unit_rows, encoder.length, out,
+        )  # fmt: skip
+        return _read_only(out)
+
+    return _search(graph, X.shape[0], embed, k, beam_width, shortlist_size)
+
+
+def _search(
+    graph: SearchGraph,
+    n_rows: int,
+    embed: Callable[[slice], np.ndarray],
+    k: int,
+    beam_width: int,
+    shortlist_size: int,
+) -> TopK:
+    beam_width = min(beam_width, graph.n_clusters)
     shortlist_size = min(max(shortlist_size, k), graph.n_labels)
-    out = empty_topk(embeddings.shape[0], k)
-    for start in range(0, embeddings.shape[0], _BATCH):
-        part = slice(start, start + _BATCH)
-        found = _search_batch(graph, embeddings[part], k, beam_width, shortlist_size)
-        out.indices[part], out.scores[part] = found
+    log_alpha = float(np.log(graph.alpha))
+    out = empty_topk(n_rows, k)
+
+    def run(start: int) -> None:
+        rows = slice(start, min(start + ROWS_AT_ONCE, n_rows))
+        _kernels.search_rows(
+            graph.arrays, embed(rows), log_alpha, beam_width, shortlist_size,
+            graph.scratch(beam_width, k), out.indices[rows], out.scores[rows],
+        )  # fmt: skip
+
+    if n_rows <= ROWS_AT_ONCE:
+        if n_rows:
+            run(0)
+        return out
+    starts = range(0, n_rows, ROWS_AT_ONCE)
+    n_threads = min(numba.get_num_threads(), len(starts))
+    if n_threads == 1:
+        for start in starts:
+            run(start)
+    else:
+        with ThreadPoolExecutor(n_threads) as pool:
+            list(pool.map(run, starts))
     return out
 
 
-def _search_batch(graph, embeddings, k, beam_width, shortlist_size):
-    n_parts = numba.get_num_threads()
-    beam, scores = _kernels.cluster_beam(
-        embeddings, graph.cluster_weight, graph.cluster_bias, graph.alpha, beam_width, n_parts
-    )
-    no_positives = (np.zeros(beam.shape[0] + 1, np.int32), np.zeros(0, np.int32))
-    labels, columns, slots = _kernels.shortlist(
-        beam, scores, graph.edges, graph.log_weights, graph.n_labels, shortlist_size,
-        *no_positives, 0.0, 0, n_parts,
-    )  # fmt: skip
-    return _kernels.rank_labels(
-        embeddings, beam, scores, labels, columns, slots, graph.log_weights,
-        graph.label_weight, graph.label_bias, k,
-    )  # fmt: skip
+def warm_up() -> None:
+    """Compile the search, or load it from Numba's cache, before the first query needs it.
+
+    Examples
+    --------
+    >>> from skxmc.search.beam import warm_up
+    >>> warm_up()
+    """
+    one = np.ones((1, 1), np.float32)
+    encoder = FeatureTable(one, np.zeros(0, np.float32), True, 1.0)
+    edges = np.zeros((1, 1), np.int32)
+    for dtype in (np.float32, np.int8):
+        label_weight = one.astype(dtype)
+        graph = SearchGraph.from_padded(one, one[0], 1.0, edges, one, label_weight, one[0], encoder)
+        search_csr(graph, sp.csr_array(one), 1, beam_width=1, shortlist_size=1)
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    """View an array as Numba has compiled it for: contiguous and read-only."""
+    view = np.ascontiguousarray(array).view()
+    view.flags.writeable = False
+    return view

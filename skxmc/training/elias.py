@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skxmc.encoders.base import Encoder, check_embeddings, csr_batch
+from skxmc.encoders.bow import BagOfWordsEncoder
 from skxmc.heads.label_head import LabelHead
 from skxmc.index import ClusterIndex, best_parents
 from skxmc.index.cluster_index import cap_log
 from skxmc.losses.elias import elias_loss
 from skxmc.ops.row_table import CsrBatch
-from skxmc.search.beam import SearchGraph
+from skxmc.search.graph import FeatureTable, SearchGraph
 from skxmc.search.shortlist import Shortlist, build_shortlist, contains
 
 __all__ = ["EliasModel", "EliasObjective", "EliasRates", "freeze"]
@@ -225,4 +226,26 @@ def freeze(model: EliasModel) -> SearchGraph:
         weight, bias, edges, log_weights, label_weight, label_bias = (
             tensor.detach().cpu().numpy() for tensor in tensors
         )
-    return SearchGraph(weight, bias, index.alpha, edges, log_weights, label_weight, label_bias)
+    return SearchGraph.from_padded(
+        weight,
+        bias,
+        index.alpha,
+        edges,
+        log_weights,
+        label_weight,
+        label_bias,
+        freeze_encoder(model.encoder),
+    )
+
+
+def freeze_encoder(encoder: Encoder) -> FeatureTable | None:
+    """Take a bag-of-words encoder's arrays; None for any other, which torch has to run."""
+    if type(encoder) is not BagOfWordsEncoder or len(encoder.layers):
+        return None
+    scale = encoder.column_scale if encoder.normalize == "scale" else None
+    return FeatureTable(
+        encoder.table.weight.detach().cpu().numpy(),
+        np.zeros(0, np.float32) if scale is None else scale,
+        encoder.normalize == "rows",
+        float(encoder.length),
+    )

@@ -76,11 +76,10 @@ def scores_slowly(graph, embedding):
     shares = np.exp(logits - logits.max())
     clusters = np.minimum(1.0, graph.alpha * shares / shares.sum())
     weights = np.zeros((len(logits), graph.n_labels))
-    for c, row in enumerate(graph.edges):
-        for column, label in enumerate(row):
-            if label >= 0:
-                weights[c, label] = math.exp(graph.log_weights[c, column])
+    for c in range(len(logits)):
+        for p in range(graph.indptr[c], graph.indptr[c + 1]):
+            weights[c, graph.labels[p]] = math.exp(graph.log_weights[p])
     z = graph.label_weight.astype(np.float64) @ embedding + graph.label_bias
-    reached = np.isin(np.arange(graph.n_labels), graph.edges)
+    reached = np.isin(np.arange(graph.n_labels), graph.labels)
     scores = (clusters[:, None] * weights).max(axis=0) / (1 + np.exp(-z))
     return np.where(reached, scores, -np.inf)

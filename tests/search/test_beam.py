@@ -1,16 +1,21 @@
 """The search: the kernels against the slow reference, the reference against dense matrices."""
 
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numba
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skxmc._sparse import as_csr
 from skxmc.search import beam as beam_module
 from skxmc.search._reference import search_topk_reference
-from skxmc.search.beam import SearchGraph, search_topk
+from skxmc.search.beam import search_csr, search_topk
+from skxmc.search.graph import FeatureTable, SearchGraph
 
 from .oracles import draw_edges, scores_slowly
 
@@ -20,7 +25,7 @@ def random_graph(rng, edges, n_labels, *, width=4, alpha=2.0, scale=1.0):
     n_clusters = len(edges)
     label_weight = rng.normal(size=(n_labels, width)) * scale
     label_weight[rng.random(n_labels) < 0.3] = 0
-    return SearchGraph(
+    return SearchGraph.from_padded(
         rng.normal(size=(n_clusters, width)).astype(np.float32),
         rng.integers(0, 2, n_clusters).astype(np.float32),
         alpha,
@@ -75,7 +80,7 @@ def test_against_the_reference(problem):
 @given(problem=problems())
 def test_with_every_cluster_followed_against_dense_matrices(problem):
     graph, embeddings, k, *_ = problem
-    everything = {"beam_width": len(graph.edges), "shortlist_size": graph.n_labels}
+    everything = {"beam_width": graph.n_clusters, "shortlist_size": graph.n_labels}
     got = search_topk(graph, embeddings, k, **everything)
     reference = search_topk_reference(graph, embeddings, k, **everything)
     for i, embedding in enumerate(embeddings.astype(np.float64)):
@@ -121,16 +126,17 @@ def test_a_row_does_not_depend_on_its_batch(monkeypatch):
     ]:
         np.testing.assert_array_equal(got.indices, whole.indices[rows])
         np.testing.assert_array_equal(got.scores, whole.scores[rows])
-    monkeypatch.setattr(beam_module, "_BATCH", 8)
+    monkeypatch.setattr(beam_module, "ROWS_AT_ONCE", 8)
     cut = search_topk(graph, embeddings, 7, **SIZES)
     np.testing.assert_array_equal(cut.indices, whole.indices)
     np.testing.assert_array_equal(cut.scores, whole.scores)
 
 
-def test_the_number_of_threads_changes_nothing():
+def test_the_number_of_threads_changes_nothing(monkeypatch):
     if numba.config.NUMBA_NUM_THREADS < 2:
         pytest.skip("needs NUMBA_NUM_THREADS of 2 or more")
     graph, embeddings = big_problem()
+    monkeypatch.setattr(beam_module, "ROWS_AT_ONCE", 8)
     before = numba.get_num_threads()
     found = []
     for n_threads in (1, 2):
@@ -141,10 +147,62 @@ def test_the_number_of_threads_changes_nothing():
     np.testing.assert_array_equal(found[0].scores, found[1].scores)
 
 
+def test_sparse_rows_are_encoded_and_searched():
+    graph, _ = big_problem()
+    rng = np.random.default_rng(4)
+    X = sp.random_array((60, 30), density=0.2, rng=rng, dtype=np.float32).tocsr()
+    X.data[X.indptr[5] : X.indptr[6]] = 0
+    table = rng.normal(size=(30, 9)).astype(np.float32)
+    scale = rng.random(30).astype(np.float32)
+    for column_scale, unit_rows in [(scale[:0], True), (scale, False), (scale[:0], False)]:
+        with_encoder = replace(graph, encoder=FeatureTable(table, column_scale, unit_rows, 3.0))
+        got = search_csr(with_encoder, as_csr(X), 7, **SIZES)
+        dense = X.toarray().astype(np.float64) * (column_scale if column_scale.size else 1)
+        embeddings = dense @ table
+        norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
+        embeddings = 3.0 * embeddings / np.maximum(norms, 1e-12)
+        expected = search_topk_reference(graph, embeddings, 7, **SIZES)
+        assert_same_ranking(got, expected)
+        rows = np.array([7, 3, 59])
+        some = search_csr(with_encoder, as_csr(X[rows]), 7, **SIZES)
+        np.testing.assert_array_equal(some.scores, got.scores[rows])
+
+
+def test_int8_labels_against_the_reference():
+    graph, embeddings = big_problem()
+    scale = np.full(80, 0.02, np.float32)
+    rounded = np.clip(np.round(graph.label_weight / 0.02), -127, 127).astype(np.int8)
+    small = replace(graph, label_weight=rounded, label_scale=scale)
+    got = search_topk(small, embeddings, 7, **SIZES)
+    assert_same_ranking(got, search_topk_reference(small, embeddings, 7, **SIZES))
+
+
+def test_a_pickled_graph_finds_the_same():
+    graph, embeddings = big_problem()
+    other = pickle.loads(pickle.dumps(graph))
+    for got, expected in zip(
+        search_topk(other, embeddings, 7, **SIZES),
+        search_topk(graph, embeddings, 7, **SIZES),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(got, expected)
+    assert not other.label_weight.flags.writeable
+
+
+def test_python_threads_share_a_graph():
+    graph, embeddings = big_problem()
+    expected = search_topk(graph, embeddings, 7, **SIZES)
+    with ThreadPoolExecutor(4) as pool:
+        rows = [embeddings[i : i + 1] for i in range(50)]
+        found = list(pool.map(lambda row: search_topk(graph, row, 7, **SIZES), rows))
+    np.testing.assert_array_equal(np.vstack([top.scores for top in found]), expected.scores)
+
+
 @pytest.mark.parametrize("n_parts", [2, 3, 64])
 def test_the_split_into_parts_changes_nothing(monkeypatch, n_parts):
     graph, embeddings = big_problem()
     whole = search_topk(graph, embeddings, 7, **SIZES)
+    monkeypatch.setattr(beam_module, "ROWS_AT_ONCE", 6)
     monkeypatch.setattr(beam_module.numba, "get_num_threads", lambda: n_parts)
     parts = search_topk(graph, embeddings, 7, **SIZES)
     np.testing.assert_array_equal(parts.indices, whole.indices)
@@ -155,7 +213,15 @@ def test_read_only_arrays_are_searched():
     """What a memory-mapped model hands over."""
     graph, embeddings = big_problem()
     expected = search_topk(graph, embeddings, 3, **SIZES)
-    names = ["cluster_weight", "cluster_bias", "edges", "log_weights", "label_weight", "label_bias"]
+    names = [
+        "cluster_weight",
+        "cluster_bias",
+        "indptr",
+        "labels",
+        "log_weights",
+        "label_weight",
+        "label_bias",
+    ]
     arrays = {name: getattr(graph, name).copy() for name in names}
     embeddings = embeddings.copy()
     for array in (*arrays.values(), embeddings):
@@ -169,7 +235,7 @@ def test_ties_go_to_the_smaller_label_and_cluster():
     log_weights = np.where(edges >= 0, 0.0, -np.inf).astype(np.float32)
     zeros = np.zeros((3, 2), np.float32), np.zeros(3, np.float32)
     labels = np.zeros((10, 2), np.float32), np.zeros(10, np.float32)
-    graph = SearchGraph(*zeros, 1.5, edges, log_weights, *labels)
+    graph = SearchGraph.from_padded(*zeros, 1.5, edges, log_weights, *labels)
     query = np.ones((1, 2), dtype=np.float32)
     got = search_topk(graph, query, 5, beam_width=2, shortlist_size=4)
     # clusters 0 and 1 tie for the beam with 2, all their labels for the shortlist
@@ -183,7 +249,7 @@ def test_k_beyond_what_is_reachable_is_padded():
     edges = np.array([[1, -1], [-1, -1]], dtype=np.int32)
     log_weights = np.array([[0, -np.inf], [-np.inf, -np.inf]], dtype=np.float32)
     clusters = np.array([[0.0], [10.0]], np.float32), np.zeros(2, np.float32)
-    graph = SearchGraph(
+    graph = SearchGraph.from_padded(
         *clusters, 1.0, edges, log_weights, np.zeros((3, 1), "f4"), np.zeros(3, "f4")
     )
     query = np.ones((2, 1), dtype=np.float32)

@@ -1,0 +1,1 @@
+"""Kernels of prediction: sparse rows to embeddings, embeddings to the best labels."""
