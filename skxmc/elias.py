@@ -41,6 +41,9 @@ class EliasClassifier(BaseTrainedClassifier):
         Gain of the edge weights, min(1, beta softmax); "auto" is 1.5 times the mean cluster size.
     kappa : int or "auto", default="auto"
         Edges kept for each cluster in stage 2; "auto" is 4 times the mean cluster size.
+    path_power : float, default=0.5
+        Exponent of the path score in a label's final score; 1 in the paper. Less trusts the label
+        head more: a path score is shared by many labels, and multiplied in full it costs accuracy.
     beam_width : int, default=20
         Clusters followed for each row, in training and prediction. May be set after `fit`.
     shortlist_size : int, default=2000
@@ -127,7 +130,8 @@ class EliasClassifier(BaseTrainedClassifier):
 
     Notes
     -----
-    Scores are p = max_c(s_c a_cl) sigmoid(z_l), in [0, 1]; `predict` takes labels with p > 0.5.
+    Scores are p = max_c(s_c a_cl)^path_power sigmoid(z_l), in [0, 1]; `predict` takes labels with
+    p > 0.5.
 
     References
     ----------
@@ -155,6 +159,7 @@ class EliasClassifier(BaseTrainedClassifier):
         alpha=10.0,
         beta="auto",
         kappa="auto",
+        path_power=0.5,
         beam_width=20,
         shortlist_size=2000,
         train_shortlist_size=256,
@@ -191,6 +196,7 @@ class EliasClassifier(BaseTrainedClassifier):
         self.alpha = alpha
         self.beta = beta
         self.kappa = kappa
+        self.path_power = path_power
         self.beam_width = beam_width
         self.shortlist_size = shortlist_size
         self.train_shortlist_size = train_shortlist_size
@@ -305,7 +311,8 @@ class EliasClassifier(BaseTrainedClassifier):
                 f"got {self.n_clusters!r}."
             )
         check_int(self, "max_leaf", self.max_leaf, minimum=1)
-        check_number(self, "alpha", self.alpha, above=0)
+        for name in ("alpha", "path_power"):
+            check_number(self, name, getattr(self, name), above=0)
         if self.beta != "auto":
             check_number(self, "beta", self.beta, above=0)
         for name in ("kappa", "pool_size", "n_negatives"):

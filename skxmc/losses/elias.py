@@ -46,7 +46,12 @@ def log1mexp(x: Tensor) -> Tensor:
 
 
 def elias_loss(
-    log_path: Tensor, logits: Tensor, positive: Tensor, rows: Tensor, n_rows: int
+    log_path: Tensor,
+    logits: Tensor,
+    positive: Tensor,
+    rows: Tensor,
+    n_rows: int,
+    path_power: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """Binary cross-entropy of the final scores, and the mean cost of the positives' paths.
 
@@ -55,13 +60,15 @@ def elias_loss(
     log_path : Tensor of shape (n_entries,)
         Log path score log r of each shortlisted (row, label) pair.
     logits : Tensor of shape (n_entries,)
-        Label logits z; the final score is p = r sigmoid(z).
+        Label logits z; the final score is p = r^path_power sigmoid(z).
     positive : Tensor of shape (n_entries,), bool
         Whether the row carries the label.
     rows : Tensor of shape (n_entries,), int64
         Row of each pair.
     n_rows : int
         Rows of the batch.
+    path_power : float, default=1.0
+        Exponent of the path score in the final score; 1 in the paper.
 
     Returns
     -------
@@ -85,7 +92,7 @@ def elias_loss(
     >>> [abs(round(float(x), 4)) for x in elias_loss(log_r, torch.zeros(2), positive, rows, 1)]
     [0.9808, 0.0]
     """
-    log_p = log_path + F.logsigmoid(logits)
+    log_p = path_power * log_path + F.logsigmoid(logits)
     costs = -torch.where(positive, log_p, log1mexp(log_p))
     n_positive = torch.zeros(n_rows, device=logits.device).index_add_(0, rows, positive.float())
     share = positive / n_positive.clamp(min=1.0)[rows]

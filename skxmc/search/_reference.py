@@ -32,7 +32,7 @@ def search_topk_reference(
         for label in shortlist:
             weight = graph.label_weight[label] * float(graph.label_scale[label])
             z = weight @ embedding + graph.label_bias[label]
-            scores[label] = np.exp(path[label]) / (1.0 + np.exp(-z))
+            scores[label] = np.exp(graph.path_power * path[label]) / (1.0 + np.exp(-z))
         best = sorted(scores, key=lambda label: (-scores[label], label))[:k]
         out.indices[i, : len(best)] = best
         out.scores[i, : len(best)] = [scores[label] for label in best]

@@ -20,7 +20,7 @@ ROWS_AT_ONCE = 256
 def search_topk(
     graph: SearchGraph, embeddings: np.ndarray, k: int, *, beam_width: int, shortlist_size: int
 ) -> TopK:
-    """Find the k labels with the largest score p = max_c(s_c a_cl) * sigmoid(z_l).
+    """Find the k labels with the largest score p = max_c(s_c a_cl)^path_power * sigmoid(z_l).
 
     Parameters
     ----------
@@ -99,13 +99,13 @@ def _search(
 ) -> TopK:
     beam_width = min(beam_width, graph.n_clusters)
     shortlist_size = min(max(shortlist_size, k), graph.n_labels)
-    log_alpha = float(np.log(graph.alpha))
+    log_alpha, path_power = float(np.log(graph.alpha)), np.float32(graph.path_power)
     out = empty_topk(n_rows, k)
 
     def run(start: int) -> None:
         rows = slice(start, min(start + ROWS_AT_ONCE, n_rows))
         _kernels.search_rows(
-            graph.arrays, embed(rows), log_alpha, beam_width, shortlist_size,
+            graph.arrays, embed(rows), log_alpha, path_power, beam_width, shortlist_size,
             graph.scratch(beam_width, k), out.indices[rows], out.scores[rows],
         )  # fmt: skip
 

@@ -58,6 +58,8 @@ class SearchGraph:
     label_bias : ndarray of shape (n_labels,), float32
     encoder : FeatureTable or None
         How sparse rows become embeddings; None where that is not done by a table alone.
+    path_power : float
+        Exponent of the path score in the final score.
     """
 
     cluster_weight: np.ndarray
@@ -70,6 +72,7 @@ class SearchGraph:
     label_scale: np.ndarray
     label_bias: np.ndarray
     encoder: FeatureTable | None = None
+    path_power: float = 1.0
     _local: threading.local = field(
         default_factory=threading.local, init=False, repr=False, compare=False
     )
@@ -88,12 +91,13 @@ class SearchGraph:
         label_weight: np.ndarray,
         label_bias: np.ndarray,
         encoder: FeatureTable | None = None,
+        path_power: float = 1.0,
     ) -> "SearchGraph":
         """Make a graph from padded rows of edges.
 
         Parameters
         ----------
-        cluster_weight, cluster_bias, alpha, label_weight, label_bias, encoder
+        cluster_weight, cluster_bias, alpha, label_weight, label_bias, encoder, path_power
             As the attributes.
         edges : ndarray of shape (n_clusters, width), int32
             Label columns, -1 where unused.
@@ -119,6 +123,7 @@ class SearchGraph:
             np.ones(label_weight.shape[0], np.float32),
             label_bias,
             encoder,
+            path_power,
         )
 
     @cached_property

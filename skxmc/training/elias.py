@@ -33,10 +33,15 @@ class EliasModel(nn.Module):
         Embeddings to clusters, clusters to labels.
     head : LabelHead
         Embeddings to label logits.
+    path_power : float, default=1.0
+        Exponent of the path score in the final score p = r^path_power sigmoid(z).
     """
 
-    def __init__(self, encoder: Encoder, index: ClusterIndex, head: LabelHead):
+    def __init__(
+        self, encoder: Encoder, index: ClusterIndex, head: LabelHead, path_power: float = 1.0
+    ):
         super().__init__()
+        self.path_power = path_power
         self.encoder = encoder
         self.index = index
         self.head = head
@@ -155,7 +160,7 @@ class EliasObjective:
         n_labels = self.Y.shape[1]
         positive = contains(positives, shortlist.rows, shortlist.labels.indices.long(), n_labels)
         classification, path = elias_loss(
-            log_path, logits, positive, shortlist.rows, embeddings.shape[0]
+            log_path, logits, positive, shortlist.rows, embeddings.shape[0], model.path_power
         )
         total = classification + rates.lambda_shortlist * path
         return total, {"path_loss": path.detach(), "beam_recall": recall}
@@ -235,6 +240,7 @@ def freeze(model: EliasModel) -> SearchGraph:
         label_weight,
         label_bias,
         freeze_encoder(model.encoder),
+        model.path_power,
     )
 
 

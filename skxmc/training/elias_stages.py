@@ -54,6 +54,7 @@ class EliasSettings(Protocol):
     alpha: float
     beta: Any
     kappa: Any
+    path_power: float
     beam_width: int
     shortlist_size: int
     train_shortlist_size: int
@@ -149,7 +150,8 @@ class EliasTraining:
         counts = np.bincount(Y.indices, minlength=Y.shape[1])
         bias = torch.from_numpy(log_prior(counts, Y.shape[0]))
         index = self._partition(centroids, encoder.embedding_dim)
-        return EliasModel(encoder, index, LabelHead(bias, encoder.embedding_dim, lr=s.lr_labels))
+        head = LabelHead(bias, encoder.embedding_dim, lr=s.lr_labels)
+        return EliasModel(encoder, index, head, s.path_power)
 
     def _partition(self, centroids: sp.csr_array, embedding_dim: int) -> ClusterIndex:
         n_clusters = self.settings.n_clusters

@@ -52,13 +52,13 @@ def test_log1mexp_at_the_ends(x):
     assert math.isfinite(tensor.grad.item())
 
 
-def naive(log_path, logits, positive, rows, n_rows):
+def naive(log_path, logits, positive, rows, n_rows, path_power=1.0):
     """Row by row, entry by entry, with probabilities."""
     classification, shortlist = 0.0, 0.0
     for i in range(n_rows):
         entries = [q for q in range(len(rows)) if rows[q] == i]
         for q in entries:
-            p = math.exp(log_path[q]) / (1 + math.exp(-logits[q]))
+            p = math.exp(log_path[q]) ** path_power / (1 + math.exp(-logits[q]))
             classification -= math.log(p) if positive[q] else math.log(1 - p)
         costs = [-log_path[q] for q in entries if positive[q]]
         shortlist += sum(costs) / len(costs) if costs else 0.0
@@ -91,10 +91,10 @@ def tensors(log_path, logits, positive, rows, n_rows, dtype=torch.float64, devic
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(("dtype", "rtol"), [(torch.float32, 1e-4), (torch.float64, 1e-6)])
-@given(problem=problems())
-def test_against_probability_space(device, dtype, rtol, problem):
-    got = elias_loss(*tensors(*problem, dtype=dtype, device=device))
-    expected = naive(*problem)
+@given(problem=problems(), path_power=st.sampled_from([1.0, 0.5]))
+def test_against_probability_space(device, dtype, rtol, problem, path_power):
+    got = elias_loss(*tensors(*problem, dtype=dtype, device=device), path_power)
+    expected = naive(*problem, path_power)
     np.testing.assert_allclose([float(x.detach()) for x in got], expected, rtol=rtol, atol=1e-6)
 
 

@@ -81,5 +81,6 @@ def scores_slowly(graph, embedding):
             weights[c, graph.labels[p]] = math.exp(graph.log_weights[p])
     z = graph.label_weight.astype(np.float64) @ embedding + graph.label_bias
     reached = np.isin(np.arange(graph.n_labels), graph.labels)
-    scores = (clusters[:, None] * weights).max(axis=0) / (1 + np.exp(-z))
+    path = (clusters[:, None] * weights).max(axis=0)
+    scores = path**graph.path_power / (1 + np.exp(-z))
     return np.where(reached, scores, -np.inf)

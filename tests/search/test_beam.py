@@ -20,7 +20,7 @@ from skxmc.search.graph import FeatureTable, SearchGraph
 from .oracles import draw_edges, scores_slowly
 
 
-def random_graph(rng, edges, n_labels, *, width=4, alpha=2.0, scale=1.0):
+def random_graph(rng, edges, n_labels, *, width=4, alpha=2.0, scale=1.0, path_power=1.0):
     """Continuous weights, but few values of edge weights and biases: ties are exact ties."""
     n_clusters = len(edges)
     label_weight = rng.normal(size=(n_labels, width)) * scale
@@ -33,6 +33,7 @@ def random_graph(rng, edges, n_labels, *, width=4, alpha=2.0, scale=1.0):
         np.where(edges >= 0, rng.choice([0.0, -0.3, -0.7], edges.shape), -np.inf).astype("f4"),
         label_weight.astype(np.float32),
         rng.integers(0, 2, n_labels).astype(np.float32),
+        path_power=path_power,
     )
 
 
@@ -47,6 +48,7 @@ def problems(draw):
         n_labels,
         alpha=draw(st.sampled_from([0.5, 2.0, 10])),
         scale=draw(st.sampled_from([1.0, 40.0])),  # 40 saturates the sigmoid
+        path_power=draw(st.sampled_from([1.0, 0.5])),
     )
     embeddings = rng.normal(size=(draw(st.integers(0, 4)), 4)).astype(np.float32)
     embeddings[rng.random(len(embeddings)) < 0.3] = 0  # nothing but biases: ties everywhere

@@ -108,7 +108,9 @@ def encode_rows(indptr, indices, data, table, column_scale, unit_rows, length, o
 
 
 @njit(cache=_CACHE, nogil=True)
-def search_rows(graph, embeddings, log_alpha, beam_width, shortlist_size, scratch, labels, scores):
+def search_rows(
+    graph, embeddings, log_alpha, path_power, beam_width, shortlist_size, scratch, labels, scores
+):
     """Write the best labels of each row into `labels` and `scores`, both (n_rows, k)."""
     n_rows = embeddings.shape[0]
     for start in range(0, n_rows, BLOCK):
@@ -116,7 +118,9 @@ def search_rows(graph, embeddings, log_alpha, beam_width, shortlist_size, scratc
         _cluster_logits(embeddings[start:stop], graph, scratch.logits)
         for i in range(start, stop):
             _follow_beam(graph, scratch.logits[i - start], log_alpha, beam_width, scratch)
-            n_best = _best_labels(graph, embeddings[i], beam_width, shortlist_size, scratch)
+            n_best = _best_labels(
+                graph, embeddings[i], path_power, beam_width, shortlist_size, scratch
+            )
             # a ranker of the best few would put its own scores into best_key here
             _write_best(n_best, scratch, labels[i], scores[i])
 
@@ -190,7 +194,7 @@ def _next_path(graph, scratch, b):
 
 
 @njit(cache=_CACHE, nogil=True)
-def _best_labels(graph, embedding, beam_width, shortlist_size, scratch):
+def _best_labels(graph, embedding, path_power, beam_width, shortlist_size, scratch):
     """Follow paths from the best downwards, score their labels and keep the best k.
 
     A label's first path is its best. Scores are at most the path's, so that the rest is left out
@@ -210,7 +214,7 @@ def _best_labels(graph, embedding, beam_width, shortlist_size, scratch):
         if not over:
             if scratch.stamp[label[b]] != row:
                 scratch.stamp[label[b]] = row
-                scratch.group_path[n_group] = np.exp(key[b])
+                scratch.group_path[n_group] = np.exp(path_power * key[b])
                 scratch.group_label[n_group] = label[b]
                 n_group += 1
                 left -= 1
