@@ -3,8 +3,8 @@ Many metrics at once, with propensities
 =======================================
 
 Two rankings are held against each other by all usual metrics. Plain precision likes whoever knows
-the frequent labels; the propensity-scored forms give rare labels more weight, since those are missed
-more often when people tag. Bootstrap intervals tell whether a difference is more than chance.
+the frequent labels; the propensity-scored forms give rare labels more weight, since people who tag
+miss those more often. Bootstrap intervals tell whether a difference is more than chance.
 """
 
 # %%

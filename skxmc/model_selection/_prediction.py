@@ -22,8 +22,8 @@ def prediction_curve(
     """Score all values of parameters that act in prediction only, fitting once per fold.
 
     A grid search fits anew for every candidate. `beam_width` and `shortlist_size` of
-    `EliasClassifier` need no fit: they are set on the fitted model, which is then scored. For the k
-    of a metric not even that is needed: a `skxmc.metrics.TopKScorer` takes many k at once.
+    `EliasClassifier` may be set on the fitted model, which is then scored. For the k of a metric
+    not even that is needed: a `skxmc.metrics.TopKScorer` takes many k at once.
 
     Parameters
     ----------
@@ -69,6 +69,9 @@ def prediction_curve(
 
     Notes
     -----
+    `beam_width` acts in training as well: here the model is trained with its own value and searched
+    with each candidate, while a grid search trains with each candidate, too.
+
     Take the best values over with ``model.set_params(**results["params"][best])``. An estimator
     given with ``cv="prefit"`` has its own values again afterwards.
 

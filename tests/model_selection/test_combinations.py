@@ -107,10 +107,24 @@ def test_joblib_backends(corpus, backend):
 
 def test_prediction_parameters_without_a_refit(corpus):
     texts, Y, _ = corpus
-    found = prediction_curve(text_pipeline(), texts, Y, param_grid=GRID, scoring=P2, cv=2)
-    search = GridSearchCV(text_pipeline(), GRID, scoring=P2, cv=2, refit=False).fit(texts, Y)
+    grid = {"eliasclassifier__shortlist_size": [1, 8]}
+    found = prediction_curve(text_pipeline(), texts, Y, param_grid=grid, scoring=P2, cv=2)
+    search = GridSearchCV(text_pipeline(), grid, scoring=P2, cv=2, refit=False).fit(texts, Y)
     for key in ("split0_test_score", "split1_test_score", "mean_test_score"):
         np.testing.assert_array_equal(found[key], search.cv_results_[key])
+    assert found["mean_test_score"][0] <= 0.5 < found["mean_test_score"][1]
+
+
+def test_beam_width_is_set_on_the_model_trained_with_its_own(corpus):
+    """Unlike in a grid search, which trains with each beam width as well."""
+    texts, Y, _ = corpus
+    pipe = make_pipeline(TfidfVectorizer(), elias(max_leaf=2, stage2_epochs=0))
+    pipe.fit(texts[:60], Y[:60])
+    grid = {BEAM: [20, 1]}
+    found = prediction_curve(pipe, texts[60:], Y[60:], param_grid=grid, scoring=P2, cv="prefit")
+    for candidate, score in zip(found["params"], found["split0_test_score"], strict=True):
+        assert score == P2(pipe.set_params(**candidate), texts[60:], Y[60:])
+    assert found["split0_test_score"][0] > found["split0_test_score"][1]
 
 
 def test_feature_union(corpus):
@@ -151,7 +165,9 @@ def test_polars_strings(corpus):
     found = cross_validate(text_pipeline(), frame["title"], Y, scoring=P2, cv=2)["test_score"]
     np.testing.assert_array_equal(found, expected)
     columns = make_pipeline(text_columns(), elias())
-    assert prediction_curve(columns, frame, Y, param_grid=GRID, scoring=P2, cv=2)
+    grid = {"eliasclassifier__shortlist_size": [1, 8]}
+    found = prediction_curve(columns, frame, Y, param_grid=grid, scoring=P2, cv=2)
+    assert found["mean_test_score"][1] > 0.6
 
 
 def test_lists_of_names_and_back(corpus):
