@@ -118,7 +118,7 @@ def test_prediction_parameters_without_a_refit(corpus):
 def test_beam_width_is_set_on_the_model_trained_with_its_own(corpus):
     """Unlike in a grid search, which trains with each beam width as well."""
     texts, Y, _ = corpus
-    pipe = make_pipeline(TfidfVectorizer(), elias(max_leaf=2, stage2_epochs=0))
+    pipe = make_pipeline(TfidfVectorizer(), elias(max_leaf=2, kappa=2))
     pipe.fit(texts[:60], Y[:60])
     grid = {BEAM: [20, 1]}
     found = prediction_curve(pipe, texts[60:], Y[60:], param_grid=grid, scoring=P2, cv="prefit")
