@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from sklearn import get_config
+from sklearn import config_context, get_config
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
@@ -71,6 +71,25 @@ def test_cross_validate_with_many_metrics_and_everything_returned(data):
         for name, value in scorer(model, X[test], Y[test]).items():
             assert found[f"test_{name}"][fold] == pytest.approx(value)
     assert set(found) > {f"train_{name}" for name in scorer.names}
+
+
+def test_metadata_routing(data):
+    X, Y = data
+    weights = np.arange(X.shape[0]) % 3 + 0.5
+    scorer = TopKScorer("recall", 3)
+    with config_context(enable_metadata_routing=True):
+        found = cross_validate(
+            CentroidClassifier().set_fit_request(sample_weight=False),
+            X,
+            Y,
+            scoring=TopKScorer("recall", 3).set_score_request(sample_weight=True),
+            cv=3,
+            params={"sample_weight": weights},
+        )
+    for score, (train, test) in zip(found["test_score"], KFold(3).split(X), strict=True):
+        model = CentroidClassifier().fit(X[train], Y[train])
+        expected = scorer(model, X[test], Y[test], sample_weight=weights[test])
+        assert score == pytest.approx(expected)
 
 
 def test_nested_cross_validation(data):
