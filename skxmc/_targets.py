@@ -13,8 +13,9 @@ from skxmc._sparse import as_csr
 __all__ = ["Targets", "encode_targets", "indicator_csr"]
 
 LISTS_ADVICE = (
-    "For lists of label names or ids, use "
-    "Y = sklearn.preprocessing.MultiLabelBinarizer(sparse_output=True).fit_transform(y)."
+    "Lists of label names or ids become an indicator by "
+    "binarizer = sklearn.preprocessing.MultiLabelBinarizer(sparse_output=True); "
+    "Y = binarizer.fit_transform(y); column j of Y is then the label binarizer.classes_[j]."
 )
 
 
@@ -114,10 +115,13 @@ def _as_array(y: Any) -> np.ndarray:
         ragged = True
     else:
         ragged = array.dtype == object and any(
-            isinstance(item, (list, tuple, set, np.ndarray)) for item in array.ravel()[:1000]
+            isinstance(item, (list, tuple, set, frozenset, np.ndarray))
+            for item in array.ravel()[:1000]
         )
     if ragged:
-        raise ValueError(f"y is a list of lists of different lengths. {LISTS_ADVICE}")
+        raise ValueError(
+            f"y holds a list of labels for each row, not a 0/1 indicator. {LISTS_ADVICE}"
+        )
     if array.ndim == 2 and array.shape[1] > 1 and array.dtype.kind in "OUS":
         if array.dtype.kind in "US":
             raise ValueError(f"y holds rows of strings, not a 0/1 indicator. {LISTS_ADVICE}")

@@ -55,7 +55,7 @@ SAME_FLOOR = {
 ROOT_NAMES = {"__version__"}
 # `_kernels.py` files may import these besides the standard library and other kernels
 KERNEL_IMPORTS = {"numba", "numpy"}
-WITHOUT_TORCH = ["skxmc", "skxmc.metrics", "skxmc.datasets"]
+WITHOUT_TORCH = ["skxmc", "skxmc.metrics", "skxmc.datasets", "skxmc.model_selection"]
 MAX_LINES = 450
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "__pycache__" not in path.parts)

@@ -5,7 +5,14 @@ import pytest
 import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import f1_score, ndcg_score, precision_score, recall_score
+from sklearn.metrics import (
+    f1_score,
+    label_ranking_average_precision_score,
+    ndcg_score,
+    precision_score,
+    recall_score,
+    top_k_accuracy_score,
+)
 
 import skxmc.metrics as metrics
 from skxmc.metrics import evaluate_topk
@@ -154,6 +161,55 @@ def test_scikit_learn_ndcg(k):
     # scikit-learn, too, counts rows without true labels as 0 and averages over all rows.
     got = metrics.ndcg_at_k(Y, scores, k, sample_weight=weights)
     assert got == pytest.approx(expected)
+
+
+def test_scikit_learn_label_ranking_average_precision():
+    """MAP over the whole ranking. Rows without true labels count 0 here and 1 there."""
+    rng = np.random.default_rng(8)
+    Y = (rng.random((50, 12)) < 0.3).astype(int)
+    Y[:3] = 0
+    scores = rng.permuted(np.tile(np.linspace(-1, 1, 12), (50, 1)), axis=1)
+    weights = rng.random(50)
+    theirs = label_ranking_average_precision_score(Y, scores, sample_weight=weights)
+    empty = weights[~Y.any(axis=1)].sum() / weights.sum()
+    got = metrics.map_at_k(Y, scores, 12, sample_weight=weights)
+    assert got == pytest.approx(theirs - empty)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_scikit_learn_top_k_accuracy(k):
+    """With one label a row, recall at k is accuracy of the top k."""
+    rng = np.random.default_rng(9)
+    labels, scores = rng.integers(0, 6, 50), rng.random((50, 6))
+    expected = top_k_accuracy_score(labels, scores, k=k, labels=np.arange(6))
+    assert metrics.recall_at_k(np.eye(6)[labels], scores, k) == pytest.approx(expected)
+
+
+def xclib_ratio(Y, scores, inverse, k, discount):
+    """As pyxclib reports PSP and PSnDCG: over the same of a ranking by true weight, dense."""
+
+    def mean_gain(ranked):
+        best = np.argsort(-ranked, axis=1, kind="stable")[:, :k]
+        gains = np.take_along_axis(Y * inverse, best, axis=1) * discount[:k]
+        norm = np.array([discount[: min(k, n)].sum() for n in Y.sum(axis=1)])
+        return (gains.sum(axis=1) / (norm if discount[-1] < 1 else k)).mean()
+
+    return mean_gain(scores) / mean_gain(Y * inverse)
+
+
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_pyxclib_propensity_scored(k):
+    rng = np.random.default_rng(10)
+    Y = (rng.random((50, 12)) < 0.3).astype(int)
+    Y[np.arange(50), rng.integers(0, 12, 50)] = 1  # there, rows without a label are left to nan
+    scores = rng.permuted(np.tile(np.linspace(-1, 1, 12), (50, 1)), axis=1)
+    p = rng.uniform(0.05, 1, 12)
+    for name, discount in (
+        ("psp", np.ones(12)),
+        ("psndcg", 1 / np.log2(np.arange(12) + 2)),
+    ):
+        expected = xclib_ratio(Y, scores, 1 / p, k, discount)
+        assert function(name)(Y, scores, k, propensities=p) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
