@@ -64,7 +64,7 @@ class SNMClassifier(BaseTrainedClassifier):
         Score by the cosine, times `cosine_scale`.
     cosine_scale : float, default=20.0
         Length that embeddings are brought to under `normalize`; label vectors have length 1.
-    dropout : float, default=0.4
+    dropout : float, default=0.5
         Dropout of the embedding in training.
     max_epochs : int or "auto", default="auto"
         Passes over the data; "auto" is 10, more on small data.
@@ -163,7 +163,7 @@ class SNMClassifier(BaseTrainedClassifier):
         hardness_cap=None,
         normalize=False,
         cosine_scale=20.0,
-        dropout=0.4,
+        dropout=0.5,
         max_epochs="auto",
         batch_size="auto",
         lr_labels=0.1,
