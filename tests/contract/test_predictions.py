@@ -54,7 +54,8 @@ def test_equal_rows_with_equal_labels_tie(kind):
     twice = sp.hstack([Y, Y], format="csr")
     model = kind.make(**kind.exhaustive).fit(X, twice)
     indices, scores = model.predict_topk(X, k=12)
-    np.testing.assert_allclose(scores[:, 0::2], scores[:, 1::2], rtol=kind.batch_rtol)
+    # in training, two columns of one matrix product may round apart
+    np.testing.assert_allclose(scores[:, 0::2], scores[:, 1::2], rtol=max(1e-6, kind.batch_rtol))
     equal = scores[:, 0::2] == scores[:, 1::2]
     assert equal.mean() > 0.5, "the test sees ties"
     assert (indices[:, 0::2] < indices[:, 1::2])[equal].all()
