@@ -59,7 +59,7 @@ class EliasClassifier(BaseTrainedClassifier):
     dropout : float, default=0.5
         Dropout of the embedding in training.
     stage1_epochs, stage2_epochs : int or "auto", default="auto"
-        Passes over the data in each stage; "auto" is 6 and 3, more on small data, and no stage 2
+        Passes over the data in each stage; "auto" is 10 and 3, more on small data, and no stage 2
         where there is but one cluster. 0 leaves a stage out.
     recluster : bool, default=False
         After stage 1, cluster the labels anew on features and learned embeddings together, and
