@@ -65,9 +65,9 @@ class SparseRanker:
 
     References
     ----------
-    ELIAS++, the re-ranked variant of ELIAS (Gupta et al., NeurIPS 2022). C.-J. Hsieh, K.-W. Chang, C.-J. Lin,
-    S. S. Keerthi, S. Sundararajan, "A dual coordinate descent method for large-scale linear SVM",
-    ICML 2008, algorithm 3.
+    ELIAS++, the re-ranked variant of ELIAS (Gupta et al., NeurIPS 2022). C.-J. Hsieh, K.-W. Chang,
+    C.-J. Lin, S. S. Keerthi, S. Sundararajan, "A dual coordinate descent method for large-scale
+    linear SVM", ICML 2008, algorithm 3.
 
     Examples
     --------
