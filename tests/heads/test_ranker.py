@@ -11,7 +11,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.preprocessing import normalize
 from sklearn.svm import LinearSVC
 
-from skxmc.heads import SparseRanker, candidate_dots, log_scores, ranker, sort_candidates
+from skxmc.heads import SparseRanker, ranker
 from skxmc.topk import TopK
 
 N_ROWS, N_FEATURES, N_LABELS, K = 60, 25, 7, 3
@@ -169,14 +169,6 @@ def test_margins_against_dense(data, csr_container):
     )
 
 
-def test_candidate_dots_without_bias_is_the_cosine_of_unit_rows(data):
-    X, _, top = data
-    rows = normalize(np.random.default_rng(1).normal(size=(N_LABELS, N_FEATURES)))
-    dots = candidate_dots(sp.csr_array(X * 7), sp.csr_array(rows), top)
-    expected = np.take_along_axis(normalize(X) @ rows.T, top.indices, axis=1)
-    np.testing.assert_allclose(dots[top.indices >= 0], expected[top.indices >= 0], atol=1e-6)
-
-
 def rerank_slowly(log_p, margins, labels, combination, weight):
     """One row, one candidate at a time."""
     found = []
@@ -237,34 +229,8 @@ def test_ranker_moves_the_true_labels_up():
     assert first.mean() > 0.95
 
 
-def test_ties_go_to_the_smaller_label_and_padding_comes_last():
-    indices = np.array([[5, -1, 2, 9, 4], [-1, -1, 3, 1, 0]])
-    scores = np.array([[1.0, 7.0, 1.0, -np.inf, 2.0], [np.nan, np.inf, 0.0, 0.0, 0.0]])
-    out = sort_candidates(indices, scores)
-    np.testing.assert_array_equal(out.indices, [[4, 2, 5, 9, -1], [0, 1, 3, -1, -1]])
-    np.testing.assert_array_equal(
-        out.scores, np.array([[2, 1, 1, -np.inf, -np.inf], [0, 0, 0, -np.inf, -np.inf]])
-    )
-
-
-def test_log_scores_of_extreme_values():
-    top = TopK(np.array([[0, 1, 2, -1]]), np.array([[500.0, -500.0, 0.0, np.nan]]))
-    np.testing.assert_allclose(
-        log_scores(top, form="logit"), [[0.0, -500.0, -np.log(2), -np.inf]], rtol=1e-6
-    )
-    top = TopK(np.array([[0, 1, -1]]), np.array([[1.0, 0.0, -np.inf]]))
-    np.testing.assert_array_equal(log_scores(top), [[0.0, -np.inf, -np.inf]])
-
-
-def test_scores_that_do_not_fit_their_form_are_refused(data):
+def test_wrong_options_are_refused(data):
     X, Y, top = data
-    logits = TopK(np.array([[0, 1]]), np.array([[1.0, -0.5]]))
-    with pytest.raises(ValueError, match=r"probability values, got -0\.5; form may be one of"):
-        log_scores(logits)
-    with pytest.raises(ValueError, match="logit values, got nan"):
-        log_scores(TopK(np.array([[0]]), np.array([[np.nan]])), form="logit")
-    with pytest.raises(ValueError, match=r"shape of topk.indices, \(60, 3\), got \(60, 2\)"):
-        log_scores(TopK(top.indices, top.scores[:, :2]))
     fitted = SparseRanker().fit(X, Y, top)
     with pytest.raises(ValueError, match=r"form must be one of 'probability', .* got 'odds'"):
         fitted.rerank(X, top, form="odds")
@@ -309,5 +275,3 @@ def test_data_that_do_not_fit_are_refused(data):
         SparseRanker().margins(X, top)
     with pytest.raises(ValueError, match="must have the 25 features of the labels, got 24"):
         SparseRanker().fit(X, Y, top).margins(X[:, :-1], top)
-    with pytest.raises(ValueError, match=r"bias must have shape \(7,\), got \(6,\)"):
-        candidate_dots(X, np.zeros((N_LABELS, N_FEATURES)), top, bias=np.zeros(6))
