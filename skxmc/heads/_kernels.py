@@ -1,0 +1,185 @@
+"""Numba kernels of the sparse ranker: one linear SVM a label, and dots with a row's candidates.
+
+Each label (in training) and each row (in search) is owned by one thread and summed in a fixed
+order, so results do not depend on the number of threads. Signatures are lazy: read-only
+(memory-mapped) arrays work.
+"""
+
+import numpy as np
+from numba import njit, prange
+
+_FAST = {"reassoc", "contract", "nsz"}
+
+
+@njit(cache=True, parallel=True)
+def fit_labels(
+    csr, n_features, pairs, labels, seeds, costs, tol, max_iter, threshold, starts, out, n_parts
+):
+    """Train the SVM of each of `labels`, and write its weights of at least `threshold`.
+
+    `csr` = (indptr, indices, data) of the features; `pairs` = (indptr, rows, positive): the
+    training rows of each label; `costs` = (negative, positive). The weights of labels[t] are
+    written to `out` = (features, weights, lengths, biases) from starts[t] on. Labels are dealt to
+    `n_parts` threads, each with its own scratch.
+    """
+    pair_indptr, pair_rows, pair_positive = pairs
+    out_features, out_weights, lengths, biases = out
+    for part in prange(n_parts):
+        slot = np.full(n_features, -1, dtype=np.int32)
+        for t in range(part, labels.shape[0], n_parts):
+            start, stop = pair_indptr[labels[t]], pair_indptr[labels[t] + 1]
+            own, features = _pack(csr, pair_rows[start:stop], slot)
+            weights, biases[t] = _dual_descent(
+                own, features.shape[0], pair_positive[start:stop], costs, tol, max_iter, seeds[t]
+            )
+            position = starts[t]
+            for j in range(features.shape[0]):
+                if abs(weights[j]) >= threshold and weights[j] != 0:
+                    out_features[position], out_weights[position] = features[j], weights[j]
+                    position += 1
+            lengths[t] = position - starts[t]
+
+
+@njit(cache=True)
+def _pack(csr, rows, slot):
+    """Copy rows into a CSR of their own, with the features they use numbered from 0.
+
+    A label's few thousand weights then lie side by side in the cache. `slot` is scratch of one
+    int32 a feature, all -1, and is handed back all -1. Returns the CSR and the features.
+    """
+    indptr, indices, data = csr
+    own_indptr = np.zeros(rows.shape[0] + 1, dtype=np.int64)
+    for r in range(rows.shape[0]):
+        own_indptr[r + 1] = own_indptr[r] + indptr[rows[r] + 1] - indptr[rows[r]]
+    total = own_indptr[-1]
+    own_indices = np.empty(total, dtype=np.int32)
+    own_data = np.empty(total, dtype=data.dtype)
+    features = np.empty(min(total, slot.shape[0]), dtype=np.int32)
+    n_own = 0
+    for r in range(rows.shape[0]):
+        shift = own_indptr[r] - indptr[rows[r]]
+        for p in range(indptr[rows[r]], indptr[rows[r] + 1]):
+            feature = indices[p]
+            if slot[feature] < 0:
+                slot[feature] = n_own
+                features[n_own] = feature
+                n_own += 1
+            own_indices[p + shift], own_data[p + shift] = slot[feature], data[p]
+    for j in range(n_own):
+        slot[features[j]] = -1
+    return (own_indptr, own_indices, own_data), features[:n_own]
+
+
+@njit(cache=True)
+def _dual_descent(csr, n_features, positive, costs, tol, max_iter, seed):
+    """Minimise |w|^2 / 2 + sum_i C_i max(0, 1 - y_i w.x_i)^2 by dual coordinate descent.
+
+    The last weight is that of the bias feature, 1 in every row. Rows whose dual variable is 0 and
+    whose gradient is beyond what the last sweep met are left out (shrinking) until the others are
+    done. A sweep ends it whose projected gradients differ by at most `tol`.
+    """
+    n_rows = positive.shape[0]
+    weights = np.zeros(n_features)
+    bias = 0.0
+    alpha = np.zeros(n_rows)
+    curvature = _curvatures(csr, positive, costs)
+    order = np.arange(n_rows)
+    n_active, bound = n_rows, np.inf
+    for _ in range(max_iter):
+        largest, smallest = -np.inf, np.inf
+        seed = _shuffle(order[:n_active], seed)
+        s = 0
+        while s < n_active:
+            i = order[s]
+            sign, diagonal = (1.0, 0.5 / costs[1]) if positive[i] else (-1.0, 0.5 / costs[0])
+            gradient = sign * (_dot(csr, i, weights) + bias) - 1.0 + alpha[i] * diagonal
+            if alpha[i] == 0 and gradient > bound:
+                n_active -= 1
+                order[s], order[n_active] = order[n_active], i
+                continue
+            projected = gradient if alpha[i] > 0 else min(gradient, 0.0)
+            largest, smallest = max(largest, projected), min(smallest, projected)
+            if projected != 0:
+                step = max(-gradient / curvature[i], -alpha[i])
+                alpha[i] += step
+                bias += sign * step
+                _add(csr, i, sign * step, weights)
+            s += 1
+        if largest - smallest <= tol:
+            if n_active == n_rows:
+                break
+            n_active, bound = n_rows, np.inf
+        else:
+            bound = largest if largest > 0 else np.inf
+    return weights, bias
+
+
+@njit(cache=True)
+def _curvatures(csr, positive, costs):
+    """Second derivative of the dual in each variable: |x_i|^2 + 1 / (2 C_i), bias included."""
+    indptr, _, data = csr
+    out = np.empty(positive.shape[0])
+    for i in range(positive.shape[0]):
+        total = 1.0 + 0.5 / (costs[1] if positive[i] else costs[0])
+        for p in range(indptr[i], indptr[i + 1]):
+            total += data[p] * data[p]
+        out[i] = total
+    return out
+
+
+@njit(cache=True)
+def _shuffle(order, state):
+    """Shuffle in place with a xorshift generator; returns its next state."""
+    n = order.shape[0]
+    for s in range(n - 1):
+        state ^= state << np.uint64(13)
+        state ^= state >> np.uint64(7)
+        state ^= state << np.uint64(17)
+        other = s + np.int64(state % np.uint64(n - s))
+        order[s], order[other] = order[other], order[s]
+    return state
+
+
+@njit(cache=True, fastmath=_FAST)
+def _dot(csr, i, weights):
+    indptr, indices, data = csr
+    total = 0.0
+    for p in range(indptr[i], indptr[i + 1]):
+        total += data[p] * weights[indices[p]]
+    return total
+
+
+@njit(cache=True, fastmath=_FAST)
+def _add(csr, i, factor, weights):
+    indptr, indices, data = csr
+    for p in range(indptr[i], indptr[i + 1]):
+        weights[indices[p]] += factor * data[p]
+
+
+@njit(cache=True, parallel=True, fastmath=_FAST)
+def candidate_dots(csr, n_features, candidates, label_csr, bias, n_parts):
+    """out[i, q] = <row i, label row of candidates[i, q]> + its bias; -inf where there is none.
+
+    A row is spread over dense scratch of one float32 a feature, so that each candidate costs as
+    many steps as it has weights.
+    """
+    indptr, indices, data = csr
+    n_rows = candidates.shape[0]
+    label_indptr, label_indices, label_data = label_csr
+    out = np.full(candidates.shape, -np.inf, dtype=np.float32)
+    for part in prange(n_parts):
+        dense = np.zeros(n_features, dtype=np.float32)
+        for i in range(part * n_rows // n_parts, (part + 1) * n_rows // n_parts):
+            for p in range(indptr[i], indptr[i + 1]):
+                dense[indices[p]] = data[p]
+            for q in range(candidates.shape[1]):
+                label = candidates[i, q]
+                if label < 0:
+                    continue
+                total = bias[label]
+                for p in range(label_indptr[label], label_indptr[label + 1]):
+                    total += label_data[p] * dense[label_indices[p]]
+                out[i, q] = total
+            for p in range(indptr[i], indptr[i + 1]):
+                dense[indices[p]] = 0.0
+    return out

@@ -1,0 +1,277 @@
+"""The sparse ranker against LinearSVC, a minimiser of the primal, and dense brute force."""
+
+import pickle
+
+import numba
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from scipy.optimize import minimize
+from sklearn.exceptions import NotFittedError
+from sklearn.preprocessing import normalize
+from sklearn.svm import LinearSVC
+
+from skxmc.heads import SparseRanker, ranker
+from skxmc.topk import TopK
+
+N_ROWS, N_FEATURES, N_LABELS, K = 60, 25, 7, 3
+EXACT = {"tol": 1e-10, "max_iter": 20_000, "random_state": 0}
+
+
+def random_shortlist(rng, n_rows=N_ROWS, n_labels=N_LABELS, k=K):
+    """Candidates without repetition, a third of the rows cut short, the first row empty."""
+    indices = np.argsort(rng.random((n_rows, n_labels)), axis=1)[:, :k]
+    indices[rng.random(n_rows) < 0.3, k - 1] = -1
+    indices[0] = -1
+    scores = np.where(indices >= 0, rng.random((n_rows, k)), -np.inf).astype(np.float32)
+    return TopK(indices, scores)
+
+
+@pytest.fixture
+def data():
+    """Features (two rows empty), labels (the last never met, the one before only positive)."""
+    rng = np.random.default_rng(0)
+    X = np.where(rng.random((N_ROWS, N_FEATURES)) < 0.3, rng.normal(size=(N_ROWS, N_FEATURES)), 0)
+    X[:2] = 0
+    Y = (rng.random((N_ROWS, N_LABELS)) < 0.25).astype(np.int64)
+    Y[:, -1] = 0
+    top = random_shortlist(rng)
+    top.indices[np.isin(top.indices, [N_LABELS - 2, N_LABELS - 1])] = -1
+    return X, Y, top
+
+
+def rows_of(label, Y, top):
+    return np.flatnonzero((Y[:, label] == 1) | (top.indices == label).any(axis=1))
+
+
+def full_weights(fitted):
+    return fitted.weight_.toarray(), fitted.bias_
+
+
+@pytest.mark.parametrize(("positive", "negative"), [(1, 1), (2.5, 0.5)])
+def test_weights_are_those_of_linear_svc(data, csr_container, positive, negative):
+    X, Y, top = data
+    fitted = SparseRanker(threshold=0, cost_positive=positive, cost_negative=negative, **EXACT).fit(
+        csr_container(X), csr_container(Y), top
+    )
+    weight, bias = full_weights(fitted)
+    assert weight.dtype == bias.dtype == np.float32
+    for label in range(N_LABELS - 2):
+        rows = rows_of(label, Y, top)
+        svm = LinearSVC(
+            loss="squared_hinge", dual=True, intercept_scaling=1, C=1, tol=1e-10,
+            max_iter=100_000, class_weight={0: negative, 1: positive}, random_state=0,
+        )  # fmt: skip
+        svm.fit(normalize(X)[rows], Y[rows, label])
+        np.testing.assert_allclose(weight[label], svm.coef_[0], atol=1e-5)
+        np.testing.assert_allclose(bias[label], svm.intercept_[0], atol=1e-5)
+
+
+def test_label_with_positives_only_minimises_the_primal(data):
+    X, Y, top = data
+    label = N_LABELS - 2
+    rows = rows_of(label, Y, top)
+    assert rows.size
+    assert Y[rows, label].all()
+    rows_with_bias = np.hstack([normalize(X)[rows], np.ones((rows.size, 1))])
+
+    def primal(w):
+        slack = np.maximum(0, 1 - rows_with_bias @ w)
+        return w @ w / 2 + slack @ slack, w - 2 * rows_with_bias.T @ slack
+
+    best = minimize(primal, np.zeros(N_FEATURES + 1), jac=True, options={"gtol": 1e-9}).x
+    weight, bias = full_weights(SparseRanker(threshold=0, **EXACT).fit(X, Y, top))
+    np.testing.assert_allclose(np.append(weight[label], bias[label]), best, atol=1e-5)
+
+
+def test_label_without_rows_has_no_weights(data):
+    fitted = SparseRanker(threshold=0).fit(*data)
+    assert fitted.weight_[[N_LABELS - 1]].nnz == 0
+    assert fitted.bias_[-1] == 0
+
+
+def test_loose_tolerance_comes_near_and_fewer_sweeps_less_so(data):
+    exact, _ = full_weights(SparseRanker(threshold=0, **EXACT).fit(*data))
+    errors = []
+    for tol, max_iter in ((0.1, 1), (0.1, 100), (0.001, 1000)):
+        fitted = SparseRanker(threshold=0, tol=tol, max_iter=max_iter, random_state=0).fit(*data)
+        errors.append(np.abs(full_weights(fitted)[0] - exact).max())
+    assert errors[0] > errors[1] > errors[2]
+    assert errors[2] < 1e-3
+
+
+def test_pruning_drops_small_weights_and_no_others(data):
+    whole, bias = full_weights(SparseRanker(threshold=0, **EXACT).fit(*data))
+    pruned = SparseRanker(threshold=0.1, **EXACT).fit(*data)
+    assert 0 < pruned.weight_.nnz < np.count_nonzero(whole)
+    assert pruned.weight_.has_canonical_format
+    np.testing.assert_array_equal(pruned.weight_.toarray(), np.where(np.abs(whole) < 0.1, 0, whole))
+    np.testing.assert_array_equal(pruned.bias_, bias)
+
+
+def test_chunks_and_threads_do_not_matter(data, monkeypatch):
+    X, Y, top = data
+    expected = full_weights(SparseRanker(random_state=3).fit(X, Y, top))
+    margins = SparseRanker(random_state=3).fit(X, Y, top).margins(X, top)
+    for chunk, n_jobs in ((1, 1), (60, 1), (ranker._CHUNK, numba.config.NUMBA_NUM_THREADS)):
+        monkeypatch.setattr(ranker, "_CHUNK", chunk)
+        fitted = SparseRanker(random_state=3, n_jobs=n_jobs).fit(X, Y, top)
+        for array, other in zip(expected, full_weights(fitted), strict=True):
+            np.testing.assert_array_equal(array, other)
+        np.testing.assert_array_equal(margins, fitted.margins(X, top))
+
+
+def test_seed_decides_the_order_of_visits(data):
+    def weights(seed):
+        return full_weights(SparseRanker(random_state=seed).fit(*data))[0]
+
+    np.testing.assert_array_equal(weights(0), weights(0))
+    assert np.abs(weights(0) - weights(1)).max() > 0
+
+
+def test_repeated_candidates_count_once(data):
+    X, Y, top = data
+    doubled = TopK(np.hstack([top.indices, top.indices]), np.hstack([top.scores, top.scores]))
+    for one, two in zip(
+        full_weights(SparseRanker(random_state=0).fit(X, Y, top)),
+        full_weights(SparseRanker(random_state=0).fit(X, Y, doubled)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_read_only_input_is_enough_and_stays_as_it_was(data):
+    X, Y, top = data
+    X, Y = sp.csr_array(X), sp.csr_array(Y)
+    before = pickle.dumps((X, Y, top))
+    for array in (X.data, X.indices, X.indptr, Y.data, Y.indices, Y.indptr, *top):
+        array.flags.writeable = False
+    fitted = SparseRanker(random_state=0).fit(X, Y, top)
+    fitted.rerank(X, top)
+    assert pickle.dumps((X, Y, top)) == before
+    again = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(again.margins(X, top), fitted.margins(X, top))
+
+
+def test_margins_against_dense(data, csr_container):
+    X, Y, top = data
+    fitted = SparseRanker(random_state=0).fit(X, Y, top)
+    weight, bias = full_weights(fitted)
+    margins = fitted.margins(csr_container(X), top)
+    assert margins.dtype == np.float32
+    dense = normalize(X) @ weight.T + bias
+    expected = np.where(top.indices >= 0, np.take_along_axis(dense, top.indices, axis=1), -np.inf)
+    np.testing.assert_allclose(margins, expected, rtol=1e-5, atol=1e-6)
+    assert np.isneginf(margins[0]).all()
+    # an empty row leaves the bias
+    np.testing.assert_array_equal(
+        margins[1], np.where(top.indices[1] >= 0, bias[top.indices[1]], -np.inf)
+    )
+
+
+def rerank_slowly(log_p, margins, labels, combination, weight):
+    """One row, one candidate at a time."""
+    found = []
+    for score, m, label in zip(log_p, margins, labels, strict=True):
+        if label < 0:
+            continue
+        gain = -(max(0.0, 1.0 - m) ** 3) if combination == "l3_hinge" else m
+        found.append((-np.float32(score + np.float32(weight) * np.float32(gain)), label))
+    return sorted(found)
+
+
+@pytest.mark.parametrize("combination", ["l3_hinge", "linear"])
+@pytest.mark.parametrize("weight", [0, 0.7])
+@pytest.mark.parametrize("form", ["probability", "log_probability", "logit"])
+def test_rerank_against_brute_force(data, combination, weight, form):
+    X, Y, top = data
+    to_form = {
+        "probability": lambda p: p,
+        "log_probability": np.log,
+        "logit": lambda p: np.log(p / (1 - p)),
+    }
+    fitted = SparseRanker(random_state=0).fit(X, Y, top)
+    p = np.where(top.indices >= 0, top.scores, 0.5)
+    given = TopK(top.indices, np.where(top.indices >= 0, to_form[form](p), -np.inf))
+    out = fitted.rerank(X, given, form=form, combination=combination, weight=weight)
+    margins = fitted.margins(X, top)
+    assert out.indices.dtype == np.int64
+    assert out.scores.dtype == np.float32
+    for i in range(N_ROWS):
+        row = rerank_slowly(np.log(p[i]), margins[i], top.indices[i], combination, weight)
+        n = len(row)
+        assert out.indices[i, :n].tolist() == [label for _, label in row]
+        np.testing.assert_allclose(out.scores[i, :n], [-s for s, _ in row], rtol=1e-4, atol=1e-5)
+        assert (out.indices[i, n:] == -1).all()
+        assert np.isneginf(out.scores[i, n:]).all()
+
+
+def test_l3_hinge_is_the_product_of_the_paper(data):
+    X, Y, top = data
+    fitted = SparseRanker(random_state=0).fit(X, Y, top)
+    p = np.where(top.indices >= 0, top.scores, 0)
+    product = p * np.exp(-(np.maximum(0, 1 - fitted.margins(X, top)) ** 3))
+    out = fitted.rerank(X, top)
+    expected = -np.sort(-product, axis=1)
+    np.testing.assert_allclose(np.exp(out.scores), expected, rtol=1e-4)
+
+
+def test_ranker_moves_the_true_labels_up():
+    """Labels are features here, and the first search knows nothing."""
+    rng = np.random.default_rng(0)
+    Y = (rng.random((300, 20)) < 0.1).astype(np.int64)
+    X = sp.csr_array(Y + 0.1 * rng.random(Y.shape))
+    top = TopK(np.tile(np.arange(20), (300, 1)), np.full((300, 20), 0.5, dtype=np.float32))
+    fitted = SparseRanker(random_state=0).fit(X[:200], Y[:200], TopK(*(a[:200] for a in top)))
+    out = fitted.rerank(X[200:], TopK(*(a[200:] for a in top)))
+    some = Y[200:].any(axis=1)
+    first = np.take_along_axis(Y[200:], out.indices[:, :1], axis=1)[some]
+    assert first.mean() > 0.95
+
+
+def test_wrong_options_are_refused(data):
+    X, Y, top = data
+    fitted = SparseRanker().fit(X, Y, top)
+    with pytest.raises(ValueError, match=r"form must be one of 'probability', .* got 'odds'"):
+        fitted.rerank(X, top, form="odds")
+    with pytest.raises(ValueError, match="combination must be one of 'l3_hinge', 'linear'"):
+        fitted.rerank(X, top, combination="l2_hinge")
+    with pytest.raises(ValueError, match=r"weight must be a number >= 0, got -1\."):
+        fitted.rerank(X, top, weight=-1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("cost_positive", 0, ValueError),
+        ("cost_negative", -1.0, ValueError),
+        ("threshold", -0.1, ValueError),
+        ("tol", float("nan"), ValueError),
+        ("max_iter", 0, ValueError),
+        ("max_iter", 2.5, TypeError),
+        ("cost_positive", "1", TypeError),
+    ],
+)
+def test_wrong_parameters_are_refused(data, name, value, error):
+    with pytest.raises(error, match=f"SparseRanker: {name} must be .*, got {value!r}"):
+        SparseRanker(**{name: value}).fit(*data)
+
+
+def test_data_that_do_not_fit_are_refused(data):
+    X, Y, top = data
+    with pytest.raises(ValueError, match="same rows, got 60 and 59"):
+        SparseRanker().fit(X, Y[:-1], top)
+    with pytest.raises(ValueError, match=r"shape \(60, k\), one row for each row of X, got .*59"):
+        SparseRanker().fit(X, Y, TopK(top.indices[:-1], top.scores[:-1]))
+    with pytest.raises(ValueError, match="integers of shape"):
+        SparseRanker().fit(X, Y, TopK(top.scores, top.indices))
+    with pytest.raises(ValueError, match=r"between -1 .* and 1, the last label, got -1 to 4"):
+        SparseRanker().fit(X, Y[:, :2], top)
+    with pytest.raises(ValueError, match="Y must be a 0/1 indicator"):
+        SparseRanker().fit(X, Y * 2, top)
+    with pytest.raises(ValueError, match="X must be finite"):
+        SparseRanker().fit(np.where(X == 0, np.nan, X), Y, top)
+    with pytest.raises(NotFittedError, match="call fit first"):
+        SparseRanker().margins(X, top)
+    with pytest.raises(ValueError, match="must have the 25 features of the labels, got 24"):
+        SparseRanker().fit(X, Y, top).margins(X[:, :-1], top)
