@@ -16,7 +16,7 @@ def log_softmax(x):
 
 
 def scores_by_hand(model, embeddings, beam_width):
-    """p = max_c s_c a_cl sigmoid(z_l) over the beam, -inf where no cluster leads to the label."""
+    """p = max_c (s_c a_cl)^path_power sigmoid(z_l) over the beam, -inf for labels out of reach."""
     index, head = model.model_.index, model.model_.head.rows
     weight, bias = (p.detach().numpy().astype(float) for p in index.clusters.parameters())
     logits = embeddings @ weight.T + bias
@@ -34,7 +34,7 @@ def scores_by_hand(model, embeddings, beam_width):
         beam = np.argsort(-logits[i], kind="stable")[:beam_width]
         path = (cluster_scores[i, beam, None] * weights[beam]).max(axis=0)
         reached = (weights[beam] > 0).any(axis=0)
-        out[i, reached] = (path / (1 + np.exp(-z[i])))[reached]
+        out[i, reached] = (path**model.path_power / (1 + np.exp(-z[i])))[reached]
     return out
 
 

@@ -277,7 +277,9 @@ def test_each_stage_keeps_its_best(monkeypatch, held, stages):
     assert [r["valid_ndcg_at_5"] for r in model.history_] == [0.5, 0.4, 0.1, 0.2, 0.1]
     assert_same_state(stages.after[0].head, stages.before[1].head)
     top = model.predict_topk(held.X_valid, k=3)
-    np.testing.assert_array_equal(top.scores, seen[3].scores)
+    np.testing.assert_array_equal(top.indices, seen[3].indices)
+    # validation embeds rows with torch, prediction with a kernel
+    np.testing.assert_allclose(top.scores, seen[3].scores, rtol=1e-5)
 
 
 @pytest.mark.parametrize("metric", ["precision_at_1", "ndcg_at_5", "psp_at_3"])

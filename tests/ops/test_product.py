@@ -25,7 +25,6 @@ def make(**options):
         {"with_bias": True},
         {"with_bias": True, "weight_decay": 0.1},
         {"unit_rows": True},
-        {"optimizer": "adam"},
         {"initial_square": 0.5},
     ],
     ids=str,
