@@ -56,10 +56,10 @@ class EliasClassifier(BaseTrainedClassifier):
         "auto" is 4096 and 64.
     lambda_shortlist : float, default=1.0
         Weight of the positives' path cost beside the classification loss.
-    dropout : float, default=0.5
+    dropout : float, default=0.6
         Dropout of the embedding in training.
     stage1_epochs, stage2_epochs : int or "auto", default="auto"
-        Passes over the data in each stage; "auto" is 10 and 3, more on small data, and no stage 2
+        Passes over the data in each stage; "auto" is 8 and 3, more on small data, and no stage 2
         where there is but one cluster. 0 leaves a stage out.
     recluster : bool, default=False
         After stage 1, cluster the labels anew on features and learned embeddings together, and
@@ -166,7 +166,7 @@ class EliasClassifier(BaseTrainedClassifier):
         pool_size="auto",
         n_negatives="auto",
         lambda_shortlist=1.0,
-        dropout=0.5,
+        dropout=0.6,
         stage1_epochs="auto",
         stage2_epochs="auto",
         recluster=False,

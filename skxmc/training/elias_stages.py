@@ -40,7 +40,7 @@ from skxmc.training.snm import SNMRates
 __all__ = ["EliasSettings", "EliasTraining"]
 
 # Epochs of each stage under "auto".
-STAGE_EPOCHS = {"stage 1": 10, "stage 2": 3}
+STAGE_EPOCHS = {"stage 1": 8, "stage 2": 3}
 EXPLORATION = 1.0
 _MEMBERSHIP_BATCH = 1024
 
