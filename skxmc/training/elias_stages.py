@@ -124,7 +124,6 @@ class EliasTraining:
                 if s.recluster:
                     self._recluster(model, X, data, Y)
                     history += self._stage("stage 1", model, data, Y, validation)
-                self._open_graph(model, data, Y)
             history += self._stage("stage 2", model, data, Y, validation)
         except TrainingInterrupted as stop:  # any graph will do for the search, open or not
             history += stop.records
@@ -184,6 +183,9 @@ class EliasTraining:
         n_epochs = resolve_epochs(asked, default, n_rows, batch_size)
         if n_epochs == 0:
             return []
+        if not first and model.index.edge_logits is None:
+            # only to be trained on: weights that are counts alone search worse than the partition
+            self._open_graph(model, data, Y)
         plan = Plan(n_epochs, batch_size, s.warmup, s.max_grad_norm, s.precision)
         rates = self._rates(1.0 if first else s.stage2_factor)
         objective: PartitionObjective | EliasObjective

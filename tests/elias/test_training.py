@@ -429,3 +429,15 @@ def test_divergence_is_an_error_and_leaves_the_model():
     with pytest.raises(FloatingPointError, match="lower the learning rates"):
         model.fit(X, Y)
     np.testing.assert_array_equal(model.decision_function(X), expected)
+
+
+def test_without_stage_2_the_graph_stays_the_partition():
+    """An opened graph is made of counts, which only training turns into weights worth following."""
+    model = quick(stage2_epochs=0).fit(X, Y)
+    edges = model.index_.edges.numpy()
+    assert sorted(edges[edges >= 0].tolist()) == list(range(Y.shape[1]))
+    assert model.index_.edge_logits is None
+    # a further fit goes on with stage 2, on the graph opened then
+    again = model.set_params(warm_start=True, stage2_epochs=1).fit(X, Y)
+    assert again.index_.edge_logits is not None
+    assert [record["stage"] for record in again.history_][-1] == "stage 2"
