@@ -46,8 +46,8 @@ class RowTable(nn.Module):
         Decoupled decay of touched rows, as in AdamW.
     initial_square : float
         Mean square gradient that every row is taken to have seen before its first update. Above
-        0, a row that is met but a few times moves in proportion to its gradient
-        instead of by full steps.
+        0, a row that is met but a few times moves in proportion to its gradient instead of by
+        full steps.
     unit_rows : bool
         Bring each touched row back to length 1 after its update.
 

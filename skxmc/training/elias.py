@@ -19,7 +19,7 @@ from skxmc.ops.row_table import CsrBatch
 from skxmc.search.graph import FeatureTable, SearchGraph
 from skxmc.search.shortlist import Shortlist, build_shortlist, contains
 
-__all__ = ["EliasModel", "EliasObjective", "EliasRates", "freeze"]
+__all__ = ["EliasModel", "EliasObjective", "EliasRates", "StageObjective", "freeze"]
 
 
 class EliasModel(nn.Module):
@@ -81,8 +81,8 @@ class EliasRates:
     exploration: float
 
 
-class EliasObjective:
-    """Loss of ELIAS on mini-batches of training rows.
+class StageObjective:
+    """What the objectives of both stages share: rates of the parameters, parents of the labels.
 
     Parameters
     ----------
@@ -111,14 +111,15 @@ class EliasObjective:
         self.Y = Y
         self.rates = rates
         self.device = device
-        # on the host, so that drawing a seed never waits for the device
-        self.generator = torch.Generator()
-        self.generator.manual_seed(int(torch.randint(2**31 - 1, (1,))))
         self.refresh_parents()
 
     def refresh_parents(self) -> None:
         """Find each label's heaviest edge anew; call it when edge weights have changed."""
-        self.parents = parents_of(self.module, self.Y.shape[1], self.device)
+        index = self.module.index
+        with torch.no_grad():
+            weights = index.log_weights().cpu().numpy()
+        parents = best_parents(index.edges.cpu().numpy(), weights, self.Y.shape[1])
+        self.parents = torch.from_numpy(parents).to(self.device)
 
     @property
     def table_factor(self) -> float:
@@ -127,7 +128,38 @@ class EliasObjective:
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the dense parameters with their learning rates."""
-        return dense_groups(self.module, self.rates)
+        index, rates = self.module.index, self.rates
+        groups = [
+            {"params": list(self.module.encoder.parameters()), "lr": rates.lr_encoder},
+            {"params": list(index.clusters.parameters()), "lr": rates.lr_clusters},
+        ]
+        for group in groups:
+            group["weight_decay"] = rates.weight_decay
+        if index.edge_logits is not None:
+            # the softmax over a row's edges would fight a decay towards equal weights
+            edges = {"params": [index.edge_logits], "lr": rates.lr_edges, "weight_decay": 0.0}
+            groups.append(edges)
+        return groups
+
+
+class EliasObjective(StageObjective):
+    """Loss of stage 2 on mini-batches: shortlists found by the model itself.
+
+    Parameters are those of `StageObjective`.
+    """
+
+    def __init__(
+        self,
+        module: EliasModel,
+        data: Any,
+        Y: sp.csr_array,
+        rates: EliasRates,
+        device: torch.device,
+    ):
+        super().__init__(module, data, Y, rates, device)
+        # on the host, so that drawing a seed never waits for the device
+        self.generator = torch.Generator()
+        self.generator.manual_seed(int(torch.randint(2**31 - 1, (1,))))
 
     def loss(self, rows: np.ndarray) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of a mini-batch, with the share of positives the beam alone found."""
@@ -184,30 +216,6 @@ class EliasObjective:
         beam = torch.full((n_rows, int(counts.max())), -1, device=self.device)
         beam[row_of, place] = cluster_of
         return beam, recall
-
-
-def dense_groups(model: EliasModel, rates: EliasRates) -> list[dict[str, Any]]:
-    """Dense parameters of a model with their learning rates, in the form torch optimisers take."""
-    index = model.index
-    groups = [
-        {"params": list(model.encoder.parameters()), "lr": rates.lr_encoder},
-        {"params": list(index.clusters.parameters()), "lr": rates.lr_clusters},
-    ]
-    for group in groups:
-        group["weight_decay"] = rates.weight_decay
-    if index.edge_logits is not None:
-        # the softmax over a row's edges would fight a decay towards equal weights
-        groups.append({"params": [index.edge_logits], "lr": rates.lr_edges, "weight_decay": 0.0})
-    return groups
-
-
-def parents_of(model: EliasModel, n_labels: int, device: torch.device) -> Tensor:
-    """Find the cluster of each label's heaviest edge."""
-    index = model.index
-    with torch.no_grad():
-        weights = index.log_weights().cpu().numpy()
-    parents = best_parents(index.edges.cpu().numpy(), weights, n_labels)
-    return torch.from_numpy(parents).to(device)
 
 
 def _log_path(shortlist: Shortlist, beam, beam_scores, log_weights) -> Tensor:

@@ -10,13 +10,13 @@ from torch.nn import functional as F
 
 from skxmc.encoders.base import check_embeddings, csr_batch
 from skxmc.index.cluster_index import cap_log
-from skxmc.training.elias import EliasModel, EliasRates, dense_groups, parents_of
+from skxmc.training.elias import EliasModel, EliasRates, StageObjective
 from skxmc.training.snm import SNMModel, SNMObjective, SNMRates
 
 __all__ = ["PartitionObjective"]
 
 
-class PartitionObjective:
+class PartitionObjective(StageObjective):
     """Labels learn from mined negatives, clusters from the parents of the positives.
 
     On a fixed partition all labels of a cluster share one path, so a path says nothing of which of
@@ -58,23 +58,9 @@ class PartitionObjective:
         device: torch.device,
         rng: np.random.Generator,
     ):
-        self.module = module
-        self.data = data
-        self.Y = Y
-        self.rates = rates
-        self.device = device
+        super().__init__(module, data, Y, rates, device)
         scorer = SNMModel(module.encoder, module.head)
         self.mining = SNMObjective(scorer, data, Y, mining, device, rng)
-        self.parents = parents_of(module, Y.shape[1], device)
-
-    @property
-    def table_factor(self) -> float:
-        """Factor on the tables' own learning rates."""
-        return self.rates.lr_factor_tables
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """Return the dense parameters with their learning rates."""
-        return dense_groups(self.module, self.rates)
 
     def loss(self, rows: np.ndarray) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of a mini-batch, with the share of positives the beam finds."""
