@@ -1,5 +1,8 @@
 """EliasClassifier: an index over the labels, learned together with encoder and label head."""
 
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import scipy.sparse as sp
@@ -8,8 +11,9 @@ from skxmc._sparse import as_csr
 from skxmc._threads import limited_threads
 from skxmc._trained import BaseTrainedClassifier
 from skxmc._validation import check_bool, check_int, check_number
+from skxmc.heads import SparseRanker
 from skxmc.search.beam import ROWS_AT_ONCE, search_csr, search_topk
-from skxmc.search.graph import SearchGraph
+from skxmc.search.graph import RankerRows, SearchGraph
 from skxmc.topk import TopK
 from skxmc.training.elias import EliasModel, freeze
 from skxmc.training.elias_stages import EliasTraining
@@ -18,6 +22,10 @@ from skxmc.training.params import check_count, check_n_jobs, check_training_para
 
 __all__ = ["EliasClassifier"]
 
+# Labels of a training row that the ranker learns to tell apart, out of a shortlist of so many.
+_HARD_LABELS = 50
+_HARD_SHORTLIST = 1000
+
 
 class EliasClassifier(BaseTrainedClassifier):
     """Extreme multi-label classifier that learns its search graph over the labels (ELIAS).
@@ -25,7 +33,8 @@ class EliasClassifier(BaseTrainedClassifier):
     Labels are clustered; a row is encoded, its best clusters are found, the weighted edges of
     those clusters lead to a shortlist of labels, and only these are scored. Stage 1 trains on a
     fixed partition of the labels; stage 2 opens the graph, so that a label may hang on several
-    clusters, and learns its edge weights together with everything else.
+    clusters, and learns its edge weights together with everything else. At last a sparse ranker
+    (ELIAS++) learns to re-order the best labels by the features themselves.
 
     Parameters
     ----------
@@ -41,6 +50,11 @@ class EliasClassifier(BaseTrainedClassifier):
         Gain of the edge weights, min(1, beta softmax); "auto" is 1.5 times the mean cluster size.
     kappa : int or "auto", default="auto"
         Edges kept for each cluster in stage 2; "auto" is 4 times the mean cluster size.
+    ranker : SparseRanker, "auto" or None, default="auto"
+        What re-orders the best labels of a row, a recipe that is copied; "auto" is
+        `skxmc.heads.SparseRanker()` unless X is text; None leaves it out.
+    rerank_size : int, default=100
+        Labels re-ordered for each row, at least as many as are asked for.
     path_power : float, default=0.5
         Exponent of the path score in a label's final score; 1 in the paper. Less trusts the label
         head more: a path score is shared by many labels, and multiplied in full it costs accuracy.
@@ -116,6 +130,8 @@ class EliasClassifier(BaseTrainedClassifier):
         Training rows.
     model_ : torch.nn.Module
         The trained encoder, index and head, on the CPU.
+    ranker_ : SparseRanker or None
+        The trained ranker.
     index_ : ClusterIndex
         The trained index; ``index_.reachable_fraction_`` is the share of labels it leads to.
     n_epochs_ : int
@@ -130,8 +146,9 @@ class EliasClassifier(BaseTrainedClassifier):
 
     Notes
     -----
-    Scores are p = max_c(s_c a_cl)^path_power sigmoid(z_l), in [0, 1]; `predict` takes labels with
-    p > 0.5.
+    Scores are p = max_c(s_c a_cl)^path_power sigmoid(z_l), in [0, 1], and with a ranker, whose
+    margins are m_l, p^(1 - share) sigmoid(2 m_l)^share; `predict` takes labels with a score above
+    0.5. The rows held out under `early_stopping` are held out from the network only.
 
     References
     ----------
@@ -154,6 +171,8 @@ class EliasClassifier(BaseTrainedClassifier):
         self,
         encoder=None,
         *,
+        ranker="auto",
+        rerank_size=100,
         n_clusters="auto",
         max_leaf=100,
         alpha=10.0,
@@ -191,6 +210,8 @@ class EliasClassifier(BaseTrainedClassifier):
         verbose=0,
     ):
         self.encoder = encoder
+        self.ranker = ranker
+        self.rerank_size = rerank_size
         self.n_clusters = n_clusters
         self.max_leaf = max_leaf
         self.alpha = alpha
@@ -230,8 +251,57 @@ class EliasClassifier(BaseTrainedClassifier):
     def _training(self, rng, device) -> EliasTraining:
         return EliasTraining(self, rng, device)
 
+    def _train(self, X, Y, model: Any, history: Sequence[dict] = ()) -> None:
+        self._check_params()
+        self._check_ranker(X)
+        self.ranker_ = None
+        super()._train(X, Y, model, history)
+        recipe = self.ranker
+        if isinstance(recipe, str):
+            recipe = None if isinstance(X, list) else SparseRanker()
+        if recipe is not None:
+            self.ranker_ = self._fit_ranker(copy.deepcopy(recipe), as_csr(X), Y)
+            self._frozen = self._freeze(self.model_)
+
+    def _check_ranker(self, X: Any) -> None:
+        if isinstance(self.ranker, SparseRanker):
+            self.ranker.check_parameters()
+            if isinstance(X, list):
+                raise ValueError(
+                    f"{type(self).__name__}: a SparseRanker reads feature matrices, but X is text; "
+                    "set ranker=None, or 'auto', which leaves it out for text."
+                )
+        elif self.ranker is not None and self.ranker != "auto":
+            raise ValueError(
+                f"{type(self).__name__}: ranker must be a skxmc.heads.SparseRanker, 'auto' or "
+                f"None, got {self.ranker!r}."
+            )
+
+    def _fit_ranker(self, ranker: SparseRanker, X: sp.csr_array, Y: sp.csr_array) -> SparseRanker:
+        """Train the ranker on the labels that the search, without it, finds for the rows."""
+        if ranker.random_state is None:
+            ranker.random_state = self.random_state
+        ranker.verbose = max(ranker.verbose, self.verbose)
+        if ranker.n_jobs is None:
+            ranker.n_jobs = self.n_jobs
+        found = None
+        if not ranker.takes_all_rows(*Y.shape):
+            k = min(_HARD_LABELS, self.n_labels_)
+            found = self._search_with(X, k, self.beam_width, _HARD_SHORTLIST)
+        return ranker.fit(X, Y, found)
+
     def _freeze(self, model: EliasModel) -> SearchGraph:
-        return freeze(model)
+        graph = freeze(model)
+        if self.ranker_ is None:
+            return graph
+        weight, r = self.ranker_.weight_, self.ranker_
+        return replace(
+            graph,
+            ranker=RankerRows(
+                weight.indptr, weight.indices, weight.data, r.bias_, r.share, weight.shape[1],
+                self.rerank_size,
+            ),
+        )  # fmt: skip
 
     @property
     def index_(self):
@@ -287,7 +357,8 @@ class EliasClassifier(BaseTrainedClassifier):
         with limited_threads(self.n_jobs, work):
             if graph.encoder is not None:
                 return search_csr(graph, X if sp.issparse(X) else as_csr(X), k, **sizes)
-            return search_topk(graph, self._embed(X), k, **sizes)
+            features = None if graph.ranker is None else as_csr(X)
+            return search_topk(graph, self._embed(X), k, features=features, **sizes)
 
     def _threshold(self) -> float:
         return 0.5
@@ -298,6 +369,7 @@ class EliasClassifier(BaseTrainedClassifier):
     def _check_search_params(self):
         check_int(self, "beam_width", self.beam_width, minimum=1)
         check_int(self, "shortlist_size", self.shortlist_size, minimum=1)
+        check_int(self, "rerank_size", self.rerank_size, minimum=1)
         check_n_jobs(self)
 
     def _check_params(self):

@@ -1,9 +1,11 @@
-"""Numba kernels of the sparse ranker: one linear SVM a label, and dots with a row's candidates.
+"""Numba kernels of the sparse ranker: its training, and its step of the search.
 
 Each label (in training) and each row (in search) is owned by one thread and summed in a fixed
 order, so results do not depend on the number of threads. Signatures are lazy: read-only
 (memory-mapped) arrays work.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit, prange
@@ -13,24 +15,30 @@ _FAST = {"reassoc", "contract", "nsz"}
 
 @njit(cache=True, parallel=True)
 def fit_labels(
-    csr, n_features, pairs, labels, seeds, costs, tol, max_iter, threshold, starts, out, n_parts
-):
+    csr, n_features, pairs, labels, draws, seeds, costs, tol, max_iter, threshold, starts, out,
+    n_parts,
+):  # fmt: skip
     """Train the SVM of each of `labels`, and write its weights of at least `threshold`.
 
     `csr` = (indptr, indices, data) of the features; `pairs` = (indptr, rows, positive): the
-    training rows of each label; `costs` = (negative, positive). The weights of labels[t] are
-    written to `out` = (features, weights, lengths, biases) from starts[t] on. Labels are dealt to
-    `n_parts` threads, each with its own scratch.
+    positives and hard negatives of each label, to which `draws[t]` further rows are drawn. A drawn
+    row stands for its share of all that were not. `costs` = (negative, positive). The weights of
+    labels[t] are written to `out` = (features, weights, lengths, biases) from starts[t] on. Labels
+    are dealt to `n_parts` threads, each with its own scratch.
     """
     pair_indptr, pair_rows, pair_positive = pairs
     out_features, out_weights, lengths, biases = out
+    n_rows = csr[0].shape[0] - 1
     for part in prange(n_parts):
         slot = np.full(n_features, -1, dtype=np.int32)
+        used = np.zeros(n_rows, dtype=np.bool_)
         for t in range(part, labels.shape[0], n_parts):
             start, stop = pair_indptr[labels[t]], pair_indptr[labels[t] + 1]
-            own, features = _pack(csr, pair_rows[start:stop], slot)
+            rows = _with_drawn(pair_rows[start:stop], draws[t], used, seeds[t])
+            cost = _signed_costs(pair_positive[start:stop], rows.shape[0], n_rows, costs)
+            own, features = _pack(csr, rows, slot)
             weights, biases[t] = _dual_descent(
-                own, features.shape[0], pair_positive[start:stop], costs, tol, max_iter, seeds[t]
+                own, features.shape[0], cost, tol, max_iter, seeds[t]
             )
             position = starts[t]
             for j in range(features.shape[0]):
@@ -38,6 +46,45 @@ def fit_labels(
                     out_features[position], out_weights[position] = features[j], weights[j]
                     position += 1
             lengths[t] = position - starts[t]
+
+
+@njit(cache=True)
+def _with_drawn(rows, n_drawn, used, seed):
+    """Append up to `n_drawn` other rows, all if that is enough; `used` is scratch, all False."""
+    n_rows = used.shape[0]
+    out = np.empty(min(rows.shape[0] + n_drawn, n_rows), dtype=np.int32)
+    n = rows.shape[0]
+    out[:n] = rows
+    for i in rows:
+        used[i] = True
+    every = out.shape[0] == n_rows
+    for s in range(n_rows if every else n_drawn):
+        if every:
+            i = s
+        else:
+            seed = _next(seed)
+            i = np.int64(seed % np.uint64(n_rows))
+        if not used[i]:
+            used[i] = True
+            out[n] = i
+            n += 1
+    for s in range(n):
+        used[out[s]] = False
+    return out[:n]
+
+
+@njit(cache=True)
+def _signed_costs(positive, n_own, n_rows, costs):
+    """Cost of each row, negative where the label does not belong to it."""
+    n_pairs = positive.shape[0]
+    share = (n_rows - n_pairs) / (n_own - n_pairs) if n_own > n_pairs else 1.0
+    out = np.empty(n_own)
+    for s in range(n_own):
+        if s >= n_pairs:
+            out[s] = -costs[0] * share
+        else:
+            out[s] = costs[1] if positive[s] else -costs[0]
+    return out
 
 
 @njit(cache=True)
@@ -71,18 +118,19 @@ def _pack(csr, rows, slot):
 
 
 @njit(cache=True)
-def _dual_descent(csr, n_features, positive, costs, tol, max_iter, seed):
+def _dual_descent(csr, n_features, signed_cost, tol, max_iter, seed):
     """Minimise |w|^2 / 2 + sum_i C_i max(0, 1 - y_i w.x_i)^2 by dual coordinate descent.
 
-    The last weight is that of the bias feature, 1 in every row. Rows whose dual variable is 0 and
-    whose gradient is beyond what the last sweep met are left out (shrinking) until the others are
-    done. A sweep ends it whose projected gradients differ by at most `tol`.
+    `signed_cost` holds y_i C_i. The last weight is that of the bias feature, 1 in every row. Rows
+    whose dual variable is 0 and whose gradient is beyond what the last sweep met are left out
+    (shrinking) until the others are done. A sweep ends it whose projected gradients differ by at
+    most `tol`.
     """
-    n_rows = positive.shape[0]
+    n_rows = signed_cost.shape[0]
     weights = np.zeros(n_features)
     bias = 0.0
     alpha = np.zeros(n_rows)
-    curvature = _curvatures(csr, positive, costs)
+    curvature = _curvatures(csr, signed_cost)
     order = np.arange(n_rows)
     n_active, bound = n_rows, np.inf
     for _ in range(max_iter):
@@ -91,7 +139,8 @@ def _dual_descent(csr, n_features, positive, costs, tol, max_iter, seed):
         s = 0
         while s < n_active:
             i = order[s]
-            sign, diagonal = (1.0, 0.5 / costs[1]) if positive[i] else (-1.0, 0.5 / costs[0])
+            sign = 1.0 if signed_cost[i] > 0 else -1.0
+            diagonal = 0.5 / abs(signed_cost[i])
             gradient = sign * (_dot(csr, i, weights) + bias) - 1.0 + alpha[i] * diagonal
             if alpha[i] == 0 and gradient > bound:
                 n_active -= 1
@@ -115,12 +164,12 @@ def _dual_descent(csr, n_features, positive, costs, tol, max_iter, seed):
 
 
 @njit(cache=True)
-def _curvatures(csr, positive, costs):
+def _curvatures(csr, signed_cost):
     """Second derivative of the dual in each variable: |x_i|^2 + 1 / (2 C_i), bias included."""
     indptr, _, data = csr
-    out = np.empty(positive.shape[0])
-    for i in range(positive.shape[0]):
-        total = 1.0 + 0.5 / (costs[1] if positive[i] else costs[0])
+    out = np.empty(signed_cost.shape[0])
+    for i in range(signed_cost.shape[0]):
+        total = 1.0 + 0.5 / abs(signed_cost[i])
         for p in range(indptr[i], indptr[i + 1]):
             total += data[p] * data[p]
         out[i] = total
@@ -128,13 +177,20 @@ def _curvatures(csr, positive, costs):
 
 
 @njit(cache=True)
+def _next(state):
+    """Step of a xorshift generator."""
+    state ^= state << np.uint64(13)
+    state ^= state >> np.uint64(7)
+    state ^= state << np.uint64(17)
+    return state
+
+
+@njit(cache=True)
 def _shuffle(order, state):
-    """Shuffle in place with a xorshift generator; returns its next state."""
+    """Shuffle in place; returns the next state of the generator."""
     n = order.shape[0]
     for s in range(n - 1):
-        state ^= state << np.uint64(13)
-        state ^= state >> np.uint64(7)
-        state ^= state << np.uint64(17)
+        state = _next(state)
         other = s + np.int64(state % np.uint64(n - s))
         order[s], order[other] = order[other], order[s]
     return state
@@ -183,3 +239,83 @@ def candidate_dots(csr, n_features, candidates, label_csr, bias, n_parts):
             for p in range(indptr[i], indptr[i + 1]):
                 dense[indices[p]] = 0.0
     return out
+
+
+class RankerArrays(NamedTuple):
+    """Weights of a ranker: CSR rows of labels, biases, and its share in the final score."""
+
+    indptr: np.ndarray
+    indices: np.ndarray
+    weights: np.ndarray
+    bias: np.ndarray
+    share: np.float32
+
+
+@njit(cache=True, nogil=True)
+def rerank_rows(indptr, indices, data, ranker, candidates, log_p, dense, out_labels, out_scores):
+    """Score candidates (1 - share) log p + share log sigmoid(2 m), and keep the best of each row.
+
+    m is the margin of the row, scaled to unit length, on the label; ties go to the smaller label.
+    `dense` is scratch of one float32 a feature, all 0, and is handed back all 0. The outputs are
+    -1 and -inf where there are fewer candidates.
+    """
+    k = out_labels.shape[1]
+    for i in range(candidates.shape[0]):
+        _spread(indptr, indices, data, i, dense)
+        n = 0
+        for q in range(candidates.shape[1]):
+            label = candidates[i, q]
+            if label < 0:
+                continue
+            score = _mean_score(log_p[i, q], _margin(ranker, label, dense), ranker.share)
+            n = _insert(out_labels[i], out_scores[i], n, k, label, score)
+        out_labels[i, n:] = -1
+        out_scores[i, n:] = -np.inf
+        for p in range(indptr[i], indptr[i + 1]):
+            dense[indices[p]] = 0.0
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def _spread(indptr, indices, data, i, dense):
+    """Write a row, scaled to unit length, into dense scratch."""
+    squares = 0.0
+    for p in range(indptr[i], indptr[i + 1]):
+        squares += np.float64(data[p]) * np.float64(data[p])
+    factor = 1.0 / np.sqrt(squares) if squares > 0 else 0.0
+    for p in range(indptr[i], indptr[i + 1]):
+        dense[indices[p]] = np.float32(data[p] * factor)
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def _margin(ranker, label, dense):
+    margin = ranker.bias[label]
+    for p in range(ranker.indptr[label], ranker.indptr[label + 1]):
+        margin += ranker.weights[p] * dense[ranker.indices[p]]
+    return margin
+
+
+@njit(cache=True, nogil=True)
+def _mean_score(log_p, margin, share):
+    """Compute (1 - share) log p + share log sigmoid(2 m).
+
+    No fast arithmetic here, nor in the caller, which would hand it on: log p may be -inf.
+    """
+    x = np.float64(2 * margin)
+    sure = min(x, 0.0) - np.log1p(np.exp(-abs(x)))
+    if share == 1:
+        return np.float32(sure)
+    # in the precision they are kept in, or equal scores would not tie
+    return np.float32((1 - share) * log_p + share * sure)
+
+
+@njit(cache=True, nogil=True)
+def _insert(labels, scores, n, k, label, score):
+    """Put a candidate in its place among the n best so far, of which k are kept."""
+    if n == k and (score < scores[k - 1] or (score == scores[k - 1] and label > labels[k - 1])):
+        return n
+    q = min(n, k - 1)
+    while q > 0 and (scores[q - 1] < score or (scores[q - 1] == score and labels[q - 1] > label)):
+        labels[q], scores[q] = labels[q - 1], scores[q - 1]
+        q -= 1
+    labels[q], scores[q] = label, score
+    return min(n + 1, k)

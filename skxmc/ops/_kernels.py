@@ -104,10 +104,13 @@ def _sum_group(start, stop, rows, positions, data, queries, gradient):
 
 
 @njit(cache=True, fastmath=_FAST)
-def _adagrad_row(c, gradient, row, squares, lr, decay, unit_rows):
-    """Update one row; returns its rate."""
+def _adagrad_row(c, gradient, bias_gradient, row, squares, lr, decay, unit_rows):
+    """Update one row; returns its rate.
+
+    The bias counts as one more entry: where all queries are zero its steps would have no bound.
+    """
     width = row.shape[0]
-    total = np.float32(0.0)
+    total = bias_gradient * bias_gradient
     for j in range(width):
         total += gradient[j] * gradient[j]
     squares[c] += total / np.float32(width)
@@ -146,7 +149,9 @@ def adagrad_rows(
             bias_gradient = _sum_group(
                 starts[t], starts[t + 1], rows, positions, data, queries, gradient
             )
-            rate = _adagrad_row(c, gradient, table[c], squares, lr, decay, unit_rows)
+            if not learn_bias:
+                bias_gradient = np.float32(0.0)
+            rate = _adagrad_row(c, gradient, bias_gradient, table[c], squares, lr, decay, unit_rows)
             if learn_bias:
                 bias[c] -= rate * bias_gradient
 
@@ -180,6 +185,8 @@ def dot_backward(
                 for j in range(width):
                     gradient[j] += value * query[j]
                     target[j] += value * vector[j]
-            rate = _adagrad_row(c, gradient, vector, squares, lr, decay, unit_rows)
+            if not learn_bias:
+                bias_gradient = np.float32(0.0)
+            rate = _adagrad_row(c, gradient, bias_gradient, vector, squares, lr, decay, unit_rows)
             if learn_bias:
                 bias[c] -= rate * bias_gradient

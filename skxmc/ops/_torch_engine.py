@@ -61,7 +61,10 @@ def row_of_entry(indptr):
 def update_rows(table, touched, gradient, bias_gradient, lr):
     """Update distinct rows by a gradient given as a dense matrix, one line a row."""
     squares = table.state("squares", table.weight.shape[0], fill=table.initial_square)
-    squares[touched] += gradient.square().mean(dim=1)
+    total = gradient.square().sum(dim=1)
+    if table.has_bias:  # one more entry: where all queries are zero its steps would have no bound
+        total = total + bias_gradient.square()
+    squares[touched] += total / gradient.shape[1]
     rate = lr / (squares[touched].sqrt() + 1e-8)
     kept = table.weight[touched] * (1 - lr * table.weight_decay)
     moved = kept - rate[:, None] * gradient

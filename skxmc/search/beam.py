@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numba
 import numpy as np
 import scipy.sparse as sp
 
+from skxmc.heads._kernels import rerank_rows
 from skxmc.search.fused import _kernels
-from skxmc.search.graph import FeatureTable, SearchGraph
+from skxmc.search.graph import FeatureTable, RankerRows, SearchGraph
 from skxmc.topk import TopK, empty_topk
 
 __all__ = ["ROWS_AT_ONCE", "search_csr", "search_topk", "warm_up"]
@@ -18,9 +20,18 @@ ROWS_AT_ONCE = 256
 
 
 def search_topk(
-    graph: SearchGraph, embeddings: np.ndarray, k: int, *, beam_width: int, shortlist_size: int
+    graph: SearchGraph,
+    embeddings: np.ndarray,
+    k: int,
+    *,
+    beam_width: int,
+    shortlist_size: int,
+    features: sp.csr_array | None = None,
 ) -> TopK:
     """Find the k labels with the largest score p = max_c(s_c a_cl)^path_power * sigmoid(z_l).
+
+    Where the graph has a ranker, the best `ranker.size` of them, or k if that is more, are scored
+    anew, p^(1 - share) sigmoid(2 margin)^share, and the best k of these are the result.
 
     Parameters
     ----------
@@ -34,6 +45,8 @@ def search_topk(
         Clusters followed; clipped to their number.
     shortlist_size : int
         Labels scored at most, at least k; clipped to the number of labels.
+    features : csr_array of shape (n_rows, n_features), float32, or None
+        What the ranker reads.
 
     Returns
     -------
@@ -50,8 +63,9 @@ def search_topk(
     ELIAS (Gupta et al., NeurIPS 2022), section 4.1 and figure 2.
     """
     embeddings = _read_only(embeddings)
+    arrays = None if features is None else _csr_arrays(features)
     return _search(
-        graph, embeddings.shape[0], embeddings.__getitem__, k, beam_width, shortlist_size
+        graph, embeddings.shape[0], embeddings.__getitem__, arrays, k, beam_width, shortlist_size
     )
 
 
@@ -76,7 +90,7 @@ def search_csr(
     """
     assert graph.encoder is not None
     encoder: FeatureTable = graph.encoder
-    indptr, indices, data = (_read_only(a) for a in (X.indptr, X.indices, X.data))
+    indptr, indices, data = _csr_arrays(X)
 
     def embed(rows: slice) -> np.ndarray:
         out = np.empty((rows.stop - rows.start, graph.embedding_dim), np.float32)
@@ -86,28 +100,36 @@ def search_csr(
         )  # fmt: skip
         return _read_only(out)
 
-    return _search(graph, X.shape[0], embed, k, beam_width, shortlist_size)
+    arrays = (indptr, indices, data)
+    return _search(graph, X.shape[0], embed, arrays, k, beam_width, shortlist_size)
 
 
 def _search(
     graph: SearchGraph,
     n_rows: int,
     embed: Callable[[slice], np.ndarray],
+    features: tuple[np.ndarray, np.ndarray, np.ndarray] | None,
     k: int,
     beam_width: int,
     shortlist_size: int,
 ) -> TopK:
+    ranker = graph.ranker
     beam_width = min(beam_width, graph.n_clusters)
     shortlist_size = min(max(shortlist_size, k), graph.n_labels)
+    n_found = k if ranker is None else max(k, min(ranker.size, shortlist_size))
     log_alpha, path_power = float(np.log(graph.alpha)), np.float32(graph.path_power)
     out = empty_topk(n_rows, k)
 
     def run(start: int) -> None:
         rows = slice(start, min(start + ROWS_AT_ONCE, n_rows))
+        final = TopK(out.indices[rows], out.scores[rows])
+        found = final if ranker is None else empty_topk(rows.stop - rows.start, n_found)
         _kernels.search_rows(
             graph.arrays, embed(rows), log_alpha, path_power, beam_width, shortlist_size,
-            graph.scratch(beam_width, k), out.indices[rows], out.scores[rows],
+            graph.scratch(beam_width, n_found), found.indices, found.scores,
         )  # fmt: skip
+        if ranker is not None:
+            _rerank(graph, features, rows, found, final)
 
     if n_rows <= ROWS_AT_ONCE:
         if n_rows:
@@ -124,6 +146,19 @@ def _search(
     return out
 
 
+def _rerank(graph: SearchGraph, features, rows: slice, found: TopK, out: TopK) -> None:
+    """Let the ranker choose the final labels of some rows among those that were found."""
+    assert graph.ranker is not None
+    indptr, indices, data = features
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_p = np.log(found.scores)
+    rerank_rows(
+        indptr[rows.start : rows.stop + 1], indices, data, graph.ranker.arrays, found.indices,
+        log_p, graph.feature_scratch(), out.indices, out.scores,
+    )  # fmt: skip
+    np.exp(out.scores, out=out.scores, where=out.indices >= 0)
+
+
 def warm_up() -> None:
     """Compile the search, or load it from Numba's cache, before the first query needs it.
 
@@ -135,10 +170,17 @@ def warm_up() -> None:
     one = np.ones((1, 1), np.float32)
     encoder = FeatureTable(one, np.zeros(0, np.float32), True, 1.0)
     edges = np.zeros((1, 1), np.int32)
+    starts = np.arange(2, dtype=np.int32)
+    ranker = RankerRows(starts, np.zeros(1, np.int32), one[0], one[0], 0.5, 1, 1)
     for dtype in (np.float32, np.int8):
         label_weight = one.astype(dtype)
         graph = SearchGraph.from_padded(one, one[0], 1.0, edges, one, label_weight, one[0], encoder)
+        graph = replace(graph, ranker=ranker)
         search_csr(graph, sp.csr_array(one), 1, beam_width=1, shortlist_size=1)
+
+
+def _csr_arrays(X: sp.csr_array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return _read_only(X.indptr), _read_only(X.indices), _read_only(X.data)
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

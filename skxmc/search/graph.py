@@ -6,9 +6,10 @@ from functools import cached_property
 
 import numpy as np
 
+from skxmc.heads._kernels import RankerArrays
 from skxmc.search.fused._kernels import Graph, Scratch, make_scratch
 
-__all__ = ["FeatureTable", "SearchGraph"]
+__all__ = ["FeatureTable", "RankerRows", "SearchGraph"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,44 @@ class FeatureTable:
 
 
 @dataclass(frozen=True)
+class RankerRows:
+    """A sparse ranker as arrays: it re-orders the best labels of the search by their margins.
+
+    Attributes
+    ----------
+    indptr : ndarray of shape (n_labels + 1,), int32
+        Where the weights of each label start.
+    indices : ndarray of shape (n_weights,), int32
+        Features.
+    weights : ndarray of shape (n_weights,), float32
+    bias : ndarray of shape (n_labels,), float32
+    share : float
+        Weight of the ranker in the geometric mean that is the final score.
+    n_features : int
+    size : int
+        Labels re-ordered at least, as far as the search finds as many.
+    """
+
+    indptr: np.ndarray
+    indices: np.ndarray
+    weights: np.ndarray
+    bias: np.ndarray
+    share: float
+    n_features: int
+    size: int
+
+    def __post_init__(self):
+        _freeze_arrays(self)
+
+    @cached_property
+    def arrays(self) -> RankerArrays:
+        """Hand out the arrays as the kernel takes them."""
+        return RankerArrays(
+            self.indptr, self.indices, self.weights, self.bias, np.float32(self.share)
+        )
+
+
+@dataclass(frozen=True)
 class SearchGraph:
     """A trained model as plain read-only arrays, ready to be searched by any number of threads.
 
@@ -59,7 +98,9 @@ class SearchGraph:
     encoder : FeatureTable or None
         How sparse rows become embeddings; None where that is not done by a table alone.
     path_power : float
-        Exponent of the path score in the final score.
+        Exponent of the path score in the score p of a label.
+    ranker : RankerRows or None
+        What re-orders the best labels; None leaves p as it is.
     """
 
     cluster_weight: np.ndarray
@@ -73,6 +114,7 @@ class SearchGraph:
     label_bias: np.ndarray
     encoder: FeatureTable | None = None
     path_power: float = 1.0
+    ranker: RankerRows | None = None
     _local: threading.local = field(
         default_factory=threading.local, init=False, repr=False, compare=False
     )
@@ -156,6 +198,13 @@ class SearchGraph:
             kept = ((beam_width, k), made)
             self._local.scratch = kept
         return kept[1]
+
+    def feature_scratch(self) -> np.ndarray:
+        """Memory of the calling thread for the features of one row, all 0."""
+        assert self.ranker is not None
+        if not hasattr(self._local, "features"):
+            self._local.features = np.zeros(self.ranker.n_features, np.float32)
+        return self._local.features
 
     def __getstate__(self):
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "_local"}

@@ -10,6 +10,7 @@ from sklearn.exceptions import NotFittedError
 from skxmc import EliasClassifier
 from skxmc.datasets import make_xmc_classification
 from skxmc.encoders import BagOfWords
+from skxmc.heads import SparseRanker
 
 X, Y = make_xmc_classification(n_samples=40, n_features=30, n_labels=8, random_state=0)
 
@@ -18,6 +19,8 @@ POSITIVE_INT = [0, -1, 2.5, "x", True]
 FLAG = ["yes", None, 1]
 BAD = {
     "encoder": ["bow", 3, BagOfWords],
+    "ranker": ["none", 3, SparseRanker, True],
+    "rerank_size": [*POSITIVE_INT, None],
     "n_clusters": [*POSITIVE_INT, None, 3, 6],
     "max_leaf": [*POSITIVE_INT, None, "auto"],
     "alpha": POSITIVE_NUMBER,

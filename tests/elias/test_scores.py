@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from sklearn.preprocessing import normalize
 
 from skxmc import EliasClassifier
 from skxmc.datasets import make_xmc_classification
 from skxmc.encoders import BagOfWords
+from skxmc.heads import SparseRanker
 
 X, Y = make_xmc_classification(n_samples=150, n_features=80, n_labels=30, random_state=0)
 
@@ -38,8 +40,17 @@ def scores_by_hand(model, embeddings, beam_width):
     return out
 
 
+def mean_by_hand(ranker, p):
+    """p^(1 - share) sigmoid(2 margin)^share."""
+    margins = normalize(X) @ ranker.weight_.toarray().T.astype(float) + ranker.bias_
+    reached = np.isfinite(p)
+    sure = 1 / (1 + np.exp(-2 * margins))
+    return np.where(reached, np.where(reached, p, 0) ** (1 - ranker.share) * sure**ranker.share, p)
+
+
+@pytest.mark.parametrize("ranker", [None, "auto", SparseRanker(n_random=3, share=0.4)])
 @pytest.mark.parametrize("beam_width", [1, 2, 20])
-def test_scores(beam_width):
+def test_scores(beam_width, ranker):
     model = EliasClassifier(
         BagOfWords(embedding_dim=16, normalize="rows"),
         stage1_epochs=6,
@@ -47,6 +58,7 @@ def test_scores(beam_width):
         n_clusters=8,
         alpha=2.0,
         kappa=6,
+        ranker=ranker,
         random_state=0,
     ).fit(X, Y)
     model.set_params(beam_width=beam_width)
@@ -55,6 +67,8 @@ def test_scores(beam_width):
     batch = encoder.collate(encoder.prepare(X), np.arange(150), "cpu")
     embeddings = encoder(batch).detach().numpy().astype(float)
     expected = scores_by_hand(model, embeddings, beam_width)
+    if ranker is not None:
+        expected = mean_by_hand(model.ranker_, expected)
     found = model.decision_function(X)
     np.testing.assert_array_equal(np.isfinite(found), np.isfinite(expected))
     reached = np.isfinite(expected)
@@ -71,6 +85,7 @@ def test_shortlist_keeps_the_best_paths():
         stage2_epochs=4,
         n_clusters=4,
         alpha=2.0,
+        ranker=None,
         random_state=0,
     ).fit(X, Y)
     whole = model.decision_function(X)

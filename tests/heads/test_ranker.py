@@ -12,10 +12,12 @@ from sklearn.preprocessing import normalize
 from sklearn.svm import LinearSVC
 
 from skxmc.heads import SparseRanker, ranker
+from skxmc.heads._kernels import RankerArrays, _signed_costs, _with_drawn, rerank_rows
 from skxmc.topk import TopK
 
 N_ROWS, N_FEATURES, N_LABELS, K = 60, 25, 7, 3
-EXACT = {"tol": 1e-10, "max_iter": 20_000, "random_state": 0}
+EXACT = {"tol": 1e-10, "max_iter": 20_000, "random_state": 0, "n_random": 0}
+SHORTLISTS = {"random_state": 0, "n_random": 0}
 
 
 def random_shortlist(rng, n_rows=N_ROWS, n_labels=N_LABELS, k=K):
@@ -80,12 +82,14 @@ def test_label_with_positives_only_minimises_the_primal(data):
         return w @ w / 2 + slack @ slack, w - 2 * rows_with_bias.T @ slack
 
     best = minimize(primal, np.zeros(N_FEATURES + 1), jac=True, options={"gtol": 1e-9}).x
-    weight, bias = full_weights(SparseRanker(threshold=0, **EXACT).fit(X, Y, top))
+    weight, bias = full_weights(
+        SparseRanker(threshold=0, cost_positive=1, cost_negative=1, **EXACT).fit(X, Y, top)
+    )
     np.testing.assert_allclose(np.append(weight[label], bias[label]), best, atol=1e-5)
 
 
 def test_label_without_rows_has_no_weights(data):
-    fitted = SparseRanker(threshold=0).fit(*data)
+    fitted = SparseRanker(threshold=0, n_random=0).fit(*data)
     assert fitted.weight_[[N_LABELS - 1]].nnz == 0
     assert fitted.bias_[-1] == 0
 
@@ -94,7 +98,7 @@ def test_loose_tolerance_comes_near_and_fewer_sweeps_less_so(data):
     exact, _ = full_weights(SparseRanker(threshold=0, **EXACT).fit(*data))
     errors = []
     for tol, max_iter in ((0.1, 1), (0.1, 100), (0.001, 1000)):
-        fitted = SparseRanker(threshold=0, tol=tol, max_iter=max_iter, random_state=0).fit(*data)
+        fitted = SparseRanker(threshold=0, tol=tol, max_iter=max_iter, **SHORTLISTS).fit(*data)
         errors.append(np.abs(full_weights(fitted)[0] - exact).max())
     assert errors[0] > errors[1] > errors[2]
     assert errors[2] < 1e-3
@@ -111,11 +115,11 @@ def test_pruning_drops_small_weights_and_no_others(data):
 
 def test_chunks_and_threads_do_not_matter(data, monkeypatch):
     X, Y, top = data
-    expected = full_weights(SparseRanker(random_state=3).fit(X, Y, top))
-    margins = SparseRanker(random_state=3).fit(X, Y, top).margins(X, top)
+    expected = full_weights(SparseRanker(random_state=3, n_random=9).fit(X, Y, top))
+    margins = SparseRanker(random_state=3, n_random=9).fit(X, Y, top).margins(X, top)
     for chunk, n_jobs in ((1, 1), (60, 1), (ranker._CHUNK, numba.config.NUMBA_NUM_THREADS)):
         monkeypatch.setattr(ranker, "_CHUNK", chunk)
-        fitted = SparseRanker(random_state=3, n_jobs=n_jobs).fit(X, Y, top)
+        fitted = SparseRanker(random_state=3, n_random=9, n_jobs=n_jobs).fit(X, Y, top)
         for array, other in zip(expected, full_weights(fitted), strict=True):
             np.testing.assert_array_equal(array, other)
         np.testing.assert_array_equal(margins, fitted.margins(X, top))
@@ -123,7 +127,7 @@ def test_chunks_and_threads_do_not_matter(data, monkeypatch):
 
 def test_seed_decides_the_order_of_visits(data):
     def weights(seed):
-        return full_weights(SparseRanker(random_state=seed).fit(*data))[0]
+        return full_weights(SparseRanker(random_state=seed, n_random=0).fit(*data))[0]
 
     np.testing.assert_array_equal(weights(0), weights(0))
     assert np.abs(weights(0) - weights(1)).max() > 0
@@ -133,8 +137,8 @@ def test_repeated_candidates_count_once(data):
     X, Y, top = data
     doubled = TopK(np.hstack([top.indices, top.indices]), np.hstack([top.scores, top.scores]))
     for one, two in zip(
-        full_weights(SparseRanker(random_state=0).fit(X, Y, top)),
-        full_weights(SparseRanker(random_state=0).fit(X, Y, doubled)),
+        full_weights(SparseRanker(**SHORTLISTS).fit(X, Y, top)),
+        full_weights(SparseRanker(**SHORTLISTS).fit(X, Y, doubled)),
         strict=True,
     ):
         np.testing.assert_array_equal(one, two)
@@ -146,7 +150,7 @@ def test_read_only_input_is_enough_and_stays_as_it_was(data):
     before = pickle.dumps((X, Y, top))
     for array in (X.data, X.indices, X.indptr, Y.data, Y.indices, Y.indptr, *top):
         array.flags.writeable = False
-    fitted = SparseRanker(random_state=0).fit(X, Y, top)
+    fitted = SparseRanker(**SHORTLISTS).fit(X, Y, top)
     fitted.rerank(X, top)
     assert pickle.dumps((X, Y, top)) == before
     again = pickle.loads(pickle.dumps(fitted))
@@ -155,7 +159,7 @@ def test_read_only_input_is_enough_and_stays_as_it_was(data):
 
 def test_margins_against_dense(data, csr_container):
     X, Y, top = data
-    fitted = SparseRanker(random_state=0).fit(X, Y, top)
+    fitted = SparseRanker(**SHORTLISTS).fit(X, Y, top)
     weight, bias = full_weights(fitted)
     margins = fitted.margins(csr_container(X), top)
     assert margins.dtype == np.float32
@@ -169,51 +173,112 @@ def test_margins_against_dense(data, csr_container):
     )
 
 
-def rerank_slowly(log_p, margins, labels, combination, weight):
-    """One row, one candidate at a time."""
-    found = []
-    for score, m, label in zip(log_p, margins, labels, strict=True):
-        if label < 0:
-            continue
-        gain = -(max(0.0, 1.0 - m) ** 3) if combination == "l3_hinge" else m
-        found.append((-np.float32(score + np.float32(weight) * np.float32(gain)), label))
-    return sorted(found)
-
-
-@pytest.mark.parametrize("combination", ["l3_hinge", "linear"])
-@pytest.mark.parametrize("weight", [0, 0.7])
+@pytest.mark.parametrize("share", [0, 0.6, 1])
 @pytest.mark.parametrize("form", ["probability", "log_probability", "logit"])
-def test_rerank_against_brute_force(data, combination, weight, form):
+def test_rerank_against_brute_force(data, share, form):
     X, Y, top = data
     to_form = {
         "probability": lambda p: p,
         "log_probability": np.log,
         "logit": lambda p: np.log(p / (1 - p)),
     }
-    fitted = SparseRanker(random_state=0).fit(X, Y, top)
-    p = np.where(top.indices >= 0, top.scores, 0.5)
+    fitted = SparseRanker(share=share, **SHORTLISTS).fit(X, Y, top)
+    p = np.where(top.indices >= 0, top.scores, 0.5).astype(np.float64)
     given = TopK(top.indices, np.where(top.indices >= 0, to_form[form](p), -np.inf))
-    out = fitted.rerank(X, given, form=form, combination=combination, weight=weight)
-    margins = fitted.margins(X, top)
+    out = fitted.rerank(X, given, form=form)
+    margins = fitted.margins(X, top).astype(np.float64)
     assert out.indices.dtype == np.int64
     assert out.scores.dtype == np.float32
     for i in range(N_ROWS):
-        row = rerank_slowly(np.log(p[i]), margins[i], top.indices[i], combination, weight)
-        n = len(row)
-        assert out.indices[i, :n].tolist() == [label for _, label in row]
-        np.testing.assert_allclose(out.scores[i, :n], [-s for s, _ in row], rtol=1e-4, atol=1e-5)
+        found = top.indices[i] >= 0
+        mean = p[i, found] ** (1 - share) / (1 + np.exp(-2 * margins[i, found])) ** share
+        expected = dict(zip(top.indices[i, found], mean, strict=True))
+        n = len(expected)
+        assert set(out.indices[i, :n]) == set(expected)
+        means = [expected[label] for label in out.indices[i, :n]]
+        np.testing.assert_allclose(np.exp(out.scores[i, :n]), means, rtol=1e-4)
+        assert (np.diff(out.scores[i, :n]) <= 0).all()
         assert (out.indices[i, n:] == -1).all()
         assert np.isneginf(out.scores[i, n:]).all()
 
 
-def test_l3_hinge_is_the_product_of_the_paper(data):
+def test_kernel_of_the_search_is_rerank(data):
+    """The fused step against `rerank`: fewer places than candidates, more, padding, empty rows."""
     X, Y, top = data
-    fitted = SparseRanker(random_state=0).fit(X, Y, top)
-    p = np.where(top.indices >= 0, top.scores, 0)
-    product = p * np.exp(-(np.maximum(0, 1 - fitted.margins(X, top)) ** 3))
-    out = fitted.rerank(X, top)
-    expected = -np.sort(-product, axis=1)
-    np.testing.assert_allclose(np.exp(out.scores), expected, rtol=1e-4)
+    fitted = SparseRanker(**SHORTLISTS).fit(X, Y, top)
+    features, weight = sp.csr_array(X, dtype=np.float32), fitted.weight_
+    arrays = RankerArrays(
+        weight.indptr, weight.indices, weight.data, fitted.bias_, np.float32(fitted.share)
+    )
+    expected = fitted.rerank(X, top)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_p = np.log(top.scores)
+    for k in (1, 2, K + 2):
+        out = TopK(np.empty((N_ROWS, k), np.int64), np.empty((N_ROWS, k), np.float32))
+        dense = np.zeros(N_FEATURES, np.float32)
+        rerank_rows(
+            features.indptr, features.indices, features.data, arrays, top.indices,
+            log_p, dense, out.indices, out.scores,
+        )  # fmt: skip
+        assert not dense.any()
+        n = min(k, K)
+        np.testing.assert_array_equal(out.indices[:, :n], expected.indices[:, :n])
+        np.testing.assert_allclose(out.scores[:, :n], expected.scores[:, :n], rtol=1e-4, atol=1e-6)
+        assert (out.indices[:, n:] == -1).all()
+        assert np.isneginf(out.scores[:, n:]).all()
+
+
+def test_ties_go_to_the_smaller_label(data):
+    X = data[0]
+    same = RankerArrays(
+        np.zeros(9, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32),
+        np.zeros(8, np.float32), np.float32(0.5),
+    )  # fmt: skip
+    labels = np.array([[5, 3, 7, -1, 1, 4]])
+    out = TopK(np.empty((1, 3), np.int64), np.empty((1, 3), np.float32))
+    one = sp.csr_array(X[[5]], dtype=np.float32)
+    rerank_rows(
+        one.indptr, one.indices, one.data, same, labels, np.zeros((1, 6), np.float32),
+        np.zeros(N_FEATURES, np.float32), out.indices, out.scores,
+    )  # fmt: skip
+    assert out.indices.tolist() == [[1, 3, 4]]
+
+
+def test_all_rows_are_one_vs_all(data, csr_container):
+    X, Y, _ = data
+    settings = {**EXACT, "n_random": "all"}
+    fitted = SparseRanker(threshold=0, **settings).fit(csr_container(X), csr_container(Y))
+    weight, bias = full_weights(fitted)
+    for label in range(N_LABELS - 2):
+        svm = LinearSVC(C=0.7, tol=1e-10, max_iter=100_000, random_state=0).fit(
+            normalize(X), Y[:, label]
+        )
+        np.testing.assert_allclose(weight[label], svm.coef_[0], atol=1e-5)
+        np.testing.assert_allclose(bias[label], svm.intercept_[0], atol=1e-5)
+    assert SparseRanker().takes_all_rows(N_ROWS, N_LABELS)
+    assert not SparseRanker().takes_all_rows(10**6, 10**6)
+    assert not SparseRanker(n_random=N_ROWS).takes_all_rows(N_ROWS, N_LABELS)
+
+
+def test_drawn_rows_stand_for_the_others(data):
+    """The mean over draws of the loss of given weights is the loss over all rows."""
+    _, Y, top = data
+    pairs = ranker._training_pairs(sp.csr_array(Y), top.indices)
+    label, n_drawn = 2, 10
+    rows, positive = pairs[[label]].indices, pairs[[label]].data > 1
+    losses = np.random.default_rng(0).random(N_ROWS)
+    means = []
+    for seed in np.random.default_rng(1).integers(1, 2**63, 3000).astype(np.uint64):
+        used = np.zeros(N_ROWS, np.bool_)
+        taken = _with_drawn(rows, n_drawn, used, seed)
+        assert not used.any()
+        assert len(set(taken)) == len(taken) <= len(rows) + n_drawn
+        np.testing.assert_array_equal(taken[: len(rows)], rows)
+        cost = _signed_costs(positive, len(taken), N_ROWS, (2.0, 3.0))
+        np.testing.assert_array_equal(cost[: len(rows)], np.where(positive, 3.0, -2.0))
+        means.append(-(cost[len(rows) :] @ losses[taken[len(rows) :]]))
+    others = np.setdiff1d(np.arange(N_ROWS), rows)
+    np.testing.assert_allclose(np.mean(means), 2 * losses[others].sum(), rtol=0.02)
 
 
 def test_ranker_moves_the_true_labels_up():
@@ -222,7 +287,7 @@ def test_ranker_moves_the_true_labels_up():
     Y = (rng.random((300, 20)) < 0.1).astype(np.int64)
     X = sp.csr_array(Y + 0.1 * rng.random(Y.shape))
     top = TopK(np.tile(np.arange(20), (300, 1)), np.full((300, 20), 0.5, dtype=np.float32))
-    fitted = SparseRanker(random_state=0).fit(X[:200], Y[:200], TopK(*(a[:200] for a in top)))
+    fitted = SparseRanker(**SHORTLISTS).fit(X[:200], Y[:200], TopK(*(a[:200] for a in top)))
     out = fitted.rerank(X[200:], TopK(*(a[200:] for a in top)))
     some = Y[200:].any(axis=1)
     first = np.take_along_axis(Y[200:], out.indices[:, :1], axis=1)[some]
@@ -234,10 +299,6 @@ def test_wrong_options_are_refused(data):
     fitted = SparseRanker().fit(X, Y, top)
     with pytest.raises(ValueError, match=r"form must be one of 'probability', .* got 'odds'"):
         fitted.rerank(X, top, form="odds")
-    with pytest.raises(ValueError, match="combination must be one of 'l3_hinge', 'linear'"):
-        fitted.rerank(X, top, combination="l2_hinge")
-    with pytest.raises(ValueError, match=r"weight must be a number >= 0, got -1\."):
-        fitted.rerank(X, top, weight=-1)
 
 
 @pytest.mark.parametrize(
@@ -247,6 +308,9 @@ def test_wrong_options_are_refused(data):
         ("cost_negative", -1.0, ValueError),
         ("threshold", -0.1, ValueError),
         ("tol", float("nan"), ValueError),
+        ("share", 1.1, ValueError),
+        ("n_random", -1, ValueError),
+        ("n_random", "none", TypeError),
         ("max_iter", 0, ValueError),
         ("max_iter", 2.5, TypeError),
         ("cost_positive", "1", TypeError),
