@@ -276,8 +276,7 @@ class SparseRanker:
     def _solve(self, X, pairs, draws, n_threads: int) -> tuple[sp.csr_array, np.ndarray]:
         """Train labels chunk by chunk, so that unpruned weights never pile up."""
         n_labels, n_features = pairs.shape[0], X.shape[1]
-        random = check_random_state(self.random_state)
-        seeds = random.randint(1, 2**63 - 1, size=n_labels, dtype=np.int64).astype(np.uint64)
+        seeds = _seeds(pairs, check_random_state(self.random_state).randint(2**31 - 1))
         costs = (float(self.cost_negative), float(self.cost_positive))
         csr = (X.indptr, X.indices, X.data)
         positive = (pairs.indptr, pairs.indices, pairs.data > 1)
@@ -311,6 +310,15 @@ def _training_pairs(Y: sp.csr_array, candidates: np.ndarray) -> sp.csr_array:
     shortlist = as_csr(topk_to_csr(TopK(candidates, np.ones(candidates.shape)), Y.shape[1]))
     shortlist.data[:] = 1
     return as_csr((shortlist + 2 * Y).T)
+
+
+def _seeds(pairs: sp.csr_array, seed: int) -> np.ndarray:
+    """Mix a seed for each label from the first of its rows: labels of equal rows come out equal."""
+    first = np.append(pairs.indices, 0)[np.minimum(pairs.indptr[:-1], pairs.nnz)]
+    mixed = np.uint64(seed) * np.uint64(2**32) + first.astype(np.uint64) + np.uint64(1)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)  # splitmix64
+    return mixed | np.uint64(1)
 
 
 def _weight_bounds(X: sp.csr_array, pairs: sp.csr_array, draws: np.ndarray) -> np.ndarray:

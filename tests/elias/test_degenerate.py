@@ -136,7 +136,8 @@ def test_beam_wider_than_the_clusters_is_the_whole_search():
 def test_empty_rows_of_x_get_the_frequent_labels():
     """Nothing is known of them but how often labels are."""
     rows = sp.vstack([without(X, rows=[0]), sp.csr_array((1, X.shape[1]))], format="csr")
-    model = quick(n_clusters=1, stage1_epochs=0, stage2_epochs=0).fit(rows[:-1], Y)
+    model = quick(n_clusters=1, stage1_epochs=0, stage2_epochs=0, ranker=None)
+    model.fit(rows[:-1], Y)
     top = model.predict_topk(rows, k=10).indices
     counts = Y.toarray().sum(axis=0)
     np.testing.assert_array_equal(top[-1], np.lexsort((np.arange(10), -counts)))

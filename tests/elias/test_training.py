@@ -258,8 +258,9 @@ def scripted(monkeypatch, scores):
 def test_the_best_epoch_is_kept(monkeypatch, held, scores, kept, titles):
     # no stage 2, and one cluster, whose graph stays what it was
     model = quick(
-        early_stopping=True, patience=2, stage1_epochs=4, stage2_epochs=0, n_clusters=1, beta=1e6
-    )
+        early_stopping=True, patience=2, stage1_epochs=4, stage2_epochs=0, n_clusters=1, beta=1e6,
+        ranker=None,
+    )  # fmt: skip
     seen = scripted(monkeypatch, scores)
     model.fit(X, Y)
     assert [record["stage"] for record in model.history_] == titles
@@ -273,7 +274,9 @@ def test_the_best_epoch_is_kept(monkeypatch, held, scores, kept, titles):
 
 def test_each_stage_keeps_its_best(monkeypatch, held, stages):
     seen = scripted(monkeypatch, [0.5, 0.4, 0.1, 0.2, 0.1])
-    model = quick(early_stopping=True, stage1_epochs=2, stage2_epochs=3, patience=2).fit(X, Y)
+    model = quick(
+        early_stopping=True, stage1_epochs=2, stage2_epochs=3, patience=2, ranker=None
+    ).fit(X, Y)
     assert [r["valid_ndcg_at_5"] for r in model.history_] == [0.5, 0.4, 0.1, 0.2, 0.1]
     assert_same_state(stages.after[0].head, stages.before[1].head)
     top = model.predict_topk(held.X_valid, k=3)
@@ -284,7 +287,9 @@ def test_each_stage_keeps_its_best(monkeypatch, held, stages):
 
 @pytest.mark.parametrize("metric", ["precision_at_1", "ndcg_at_5", "psp_at_3"])
 def test_history_has_the_metric_of_the_held_out_rows(held, metric):
-    model = quick(early_stopping=True, validation_metric=metric, validation_fraction=0.25)
+    model = quick(
+        early_stopping=True, validation_metric=metric, validation_fraction=0.25, ranker=None
+    )
     model.fit(X, Y)
     values = [record[f"valid_{metric}"] for record in model.history_]
     assert len(values) == model.n_epochs_
