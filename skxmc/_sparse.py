@@ -1,7 +1,12 @@
 """Canonical CSR: the one form in which sparse data travels through the package."""
 
+import itertools
+
 import numpy as np
 import scipy.sparse as sp
+
+# Entries whose rows `normalize_rows` scales at once.
+_ENTRIES_AT_ONCE = 2**20
 
 
 def as_csr(X, dtype=np.float32) -> sp.csr_array:
@@ -42,11 +47,17 @@ def is_plain_row(X, n_features: int) -> bool:
 
 
 def normalize_rows(X: sp.csr_array) -> sp.csr_array:
-    """Scale each row to unit Euclidean length; empty rows stay empty."""
-    lengths = np.diff(X.indptr)
-    rows = np.repeat(np.arange(X.shape[0]), lengths)
-    # in float64, where no square of a float32 is lost
-    squares = np.bincount(rows, np.square(X.data, dtype=np.float64), minlength=X.shape[0])
-    scale = np.divide(1.0, np.sqrt(squares), out=np.zeros(X.shape[0]), where=squares > 0)
-    data = (X.data * scale[rows]).astype(X.dtype)
+    """Scale each row to unit Euclidean length; empty rows stay empty. Indices are shared."""
+    data = np.empty_like(X.data)
+    # some rows at a time: the work in float64 would take many times the memory of the data
+    bounds = np.searchsorted(X.indptr, np.arange(0, X.nnz, _ENTRIES_AT_ONCE))
+    for first, last in itertools.pairwise((*np.unique(bounds), X.shape[0])):
+        start, stop = X.indptr[first], X.indptr[last]
+        lengths = np.diff(X.indptr[first : last + 1])
+        rows = np.repeat(np.arange(lengths.size), lengths)
+        # in float64, where no square of a float32 is lost
+        squares = np.square(X.data[start:stop], dtype=np.float64)
+        squares = np.bincount(rows, squares, minlength=lengths.size)
+        scale = np.divide(1.0, np.sqrt(squares), out=np.zeros(lengths.size), where=squares > 0)
+        data[start:stop] = X.data[start:stop] * scale[rows]
     return sp.csr_array((data, X.indices, X.indptr), shape=X.shape)

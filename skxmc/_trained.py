@@ -1,6 +1,7 @@
 """BaseTrainedClassifier: what estimators with a torch training run share beyond the contract."""
 
 import copy
+import sys
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -10,12 +11,16 @@ import scipy.sparse as sp
 import torch
 from sklearn.utils import check_random_state
 from torch import nn
+from tqdm.auto import tqdm
 
 from skxmc._threads import limited_threads
 from skxmc._validation import blaming
 from skxmc.base import BaseXMCClassifier
 from skxmc.ops.row_table import RowTable
+from skxmc.training.checkpoint import Checkpoint, Progress
 from skxmc.training.fitting import embed_rows, isolated_torch_seed, n_rows_of, resolve_device
+from skxmc.training.identity import fit_identity
+from skxmc.training.memory import Need, check_memory
 
 __all__ = ["BaseTrainedClassifier", "Training"]
 
@@ -23,12 +28,18 @@ __all__ = ["BaseTrainedClassifier", "Training"]
 class Training(Protocol):
     """One fit of an estimator."""
 
-    def run(self, X: Any, Y: sp.csr_array, model: Any = None) -> tuple[Any, list[dict[str, Any]]]:
+    def run(
+        self, X: Any, Y: sp.csr_array, model: Any = None, progress: Progress | None = None
+    ) -> tuple[Any, list[dict[str, Any]]]:
         """Train a new model, or an earlier one further; return it with its history."""
         ...
 
     def work_of_step(self, X: Any, Y: sp.csr_array) -> float:
         """Estimate the multiply-adds of a step."""
+        ...
+
+    def needs(self, X: Any, Y: sp.csr_array) -> list[Need] | None:
+        """List the memory that `run` takes; None where the encoder does not say."""
         ...
 
 
@@ -77,10 +88,21 @@ class BaseTrainedClassifier(BaseXMCClassifier):
         with blaming(self, "device", self.device):
             device = resolve_device(self.device)
         training = self._training(rng, device)
+        needs = training.needs(X, Y)
+        if needs is not None:
+            description = check_memory(self, needs, self.memory_limit, device)
+            if self.verbose:
+                tqdm.write(description, file=sys.stderr)
+        checkpoint = None
+        if self.checkpoint_dir is not None:
+            identity = fit_identity(self, X, Y, model, device)
+            checkpoint = Checkpoint(self.checkpoint_dir, identity)
         work = training.work_of_step(X, Y)
         with limited_threads(self.n_jobs, work), isolated_torch_seed(rng, device):
-            model, records = training.run(X, Y, model)
+            progress = Progress(checkpoint, rng, device)
+            model, records = training.run(X, Y, model, progress)
         self._keep(model, [*history, *records])
+        progress.finish()
 
     def _keep(self, model: nn.Module, history: list[dict[str, Any]]) -> None:
         """Put the fitted state on self, on the CPU, without what only training needs."""

@@ -93,6 +93,15 @@ class SNMClassifier(BaseTrainedClassifier):
         Arithmetic of the dense layers in training.
     device : str, default="auto"
         "auto" trains on CUDA where there is some, else on the CPU.
+    memory_limit : float, "auto" or None, default="auto"
+        GiB that `fit` may take on top of its input. It estimates its need before it starts, shows
+        it under `verbose`, and raises a MemoryError that says what to lower where that is too much.
+        "auto" refuses only what clearly exceeds the memory available; None refuses nothing.
+    checkpoint_dir : path or None, default=None
+        Folder in which `fit` writes its state after each epoch, one file for one fit at a time. A
+        fit that was killed goes on from there when it is called again with the same parameters and
+        data, to the same model (bit for bit on one thread). A finished fit removes the file; one of
+        other parameters or data is refused.
     warm_start : bool, default=False
         Train the model of the last fit further, if features and labels are the same.
     n_jobs : int or None, default=None
@@ -100,7 +109,7 @@ class SNMClassifier(BaseTrainedClassifier):
     random_state : int, RandomState or None, default=None
         Source of all randomness.
     verbose : int, default=0
-        1 shows progress bars.
+        1 shows the memory that `fit` needs, and progress bars.
 
     Attributes
     ----------
@@ -177,6 +186,8 @@ class SNMClassifier(BaseTrainedClassifier):
         patience=3,
         precision="float32",
         device="auto",
+        memory_limit="auto",
+        checkpoint_dir=None,
         warm_start=False,
         n_jobs=None,
         random_state=None,
@@ -208,6 +219,8 @@ class SNMClassifier(BaseTrainedClassifier):
         self.patience = patience
         self.precision = precision
         self.device = device
+        self.memory_limit = memory_limit
+        self.checkpoint_dir = checkpoint_dir
         self.warm_start = warm_start
         self.n_jobs = n_jobs
         self.random_state = random_state

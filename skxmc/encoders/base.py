@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from skxmc._sparse import as_csr
 from skxmc.ops.row_table import CsrBatch
+from skxmc.ops.transfer import to_device
 
 __all__ = ["Encoder", "ModuleEncoder", "build_encoder", "csr_batch"]
 
@@ -97,15 +98,16 @@ class Encoder(nn.Module):
         """
         if sp.issparse(data):
             part = data[rows]
-            indptr, indices, values = map(torch.from_numpy, (part.indptr, part.indices, part.data))
+            indptr, indices, values = (
+                to_device(array, device) for array in (part.indptr, part.indices, part.data)
+            )
             with warnings.catch_warnings():
                 # torch says once that its sparse CSR is in beta; the user cannot choose another
                 warnings.filterwarnings("ignore", "Sparse CSR tensor support", UserWarning)
-                batch = torch.sparse_csr_tensor(
+                return torch.sparse_csr_tensor(
                     indptr, indices, values, size=part.shape, check_invariants=False
                 )
-            return batch.to(device)
-        return torch.from_numpy(data[rows]).to(device)
+        return to_device(data[rows], device)
 
 
 class ModuleEncoder(Encoder):
@@ -177,7 +179,8 @@ def build_encoder(spec: Any, X: Any, random_state: np.random.RandomState) -> Enc
         return spec.build(X, random_state)
     if isinstance(spec, Encoder):
         return copy.deepcopy(spec)
-    return _wrap(copy.deepcopy(spec), X)
+    module = copy.deepcopy(spec)
+    return ModuleEncoder(module, module_width(module, X))
 
 
 def check_encoder(spec: Any) -> None:
@@ -218,8 +221,25 @@ def check_embeddings(encoder: Encoder, out: Any, n_rows: int) -> None:
         )
 
 
-def _wrap(module: nn.Module, X: Any) -> Encoder:
-    """Wrap a plain module, its width found by embedding the first row twice."""
+def module_width(module: nn.Module, X: Any) -> int:
+    """Find the width of a plain module's embeddings by embedding the first row twice.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Left in the mode it was in.
+    X : csr_array or ndarray
+        Validated training rows.
+
+    Returns
+    -------
+    width : int
+
+    Raises
+    ------
+    ValueError
+        If the module does not return a 2-d tensor of two rows.
+    """
     encoder = ModuleEncoder(module, embedding_dim=0)
     was_training = module.training
     module.eval()
@@ -231,13 +251,10 @@ def _wrap(module: nn.Module, X: Any) -> Encoder:
         raise ValueError(
             f"encoder: the module must turn 2 rows into a 2-d tensor of 2 embeddings, got {got}."
         )
-    encoder.embedding_dim = out.shape[1]
-    return encoder
+    return out.shape[1]
 
 
 def csr_batch(X: sp.csr_array, rows: np.ndarray, device: torch.device | str) -> CsrBatch:
     """Cut rows out of a CSR array as tensors on `device`."""
     part = as_csr(X[rows])
-    return CsrBatch(
-        *(torch.from_numpy(a).to(device) for a in (part.indptr, part.indices, part.data))
-    )
+    return CsrBatch(*(to_device(a, device) for a in (part.indptr, part.indices, part.data)))

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from skxmc._sparse import as_csr, normalize_rows
 from skxmc._validation import check_int, check_number, check_option
 from skxmc.encoders.base import Encoder, csr_batch
-from skxmc.ops.row_table import CsrBatch, RowTable
+from skxmc.encoders.size import EncoderSize
+from skxmc.ops.row_table import CsrBatch, RowTable, table_bytes
 
 __all__ = ["BagOfWords", "BagOfWordsEncoder"]
 
@@ -108,9 +109,7 @@ class BagOfWords(BaseEstimator):
         mode = _choose_normalization(X) if self.normalize == "auto" else self.normalize
         column_scale = _column_scale(X) if mode == "scale" else None
         rows = _normalize(X, mode, column_scale)
-        width = self.embedding_dim
-        if width == "auto":
-            width = min(512, max(32, 2 * X.shape[1]))
+        width = self._width(X.shape[1])
         table = _start_table(rows, width, self.init, self.scale, random_state)
         return BagOfWordsEncoder(
             torch.from_numpy(table),
@@ -121,6 +120,38 @@ class BagOfWords(BaseEstimator):
             normalize=mode,
             column_scale=column_scale,
             feature_dropout=self.feature_dropout,
+        )
+
+    def size(self, X: Any) -> EncoderSize:
+        """Foresee the memory that `build`, its encoder and its training take.
+
+        Parameters
+        ----------
+        X : csr_array or ndarray of shape (n_rows, n_features), float32
+            Training rows.
+
+        Returns
+        -------
+        size : EncoderSize
+            In bytes.
+        """
+        self._check()
+        n_rows, n_features = X.shape
+        width = self._width(n_features)
+        table = table_bytes(n_features, width)
+        layers = 16 * self.n_layers * (width * width + width + 1)
+        entries = X.nnz if sp.issparse(X) else n_rows * n_features
+        # dense rows become sparse ones; of sparse rows the normalised values are a copy
+        rows = 4 * entries if sp.issparse(X) else 8 * entries
+        start = rows + _start_bytes(entries, n_rows, n_features, width, self.init)
+        # the table is there from then on
+        return EncoderSize(width, table + layers, rows, max(0, start - table))
+
+    def _width(self, n_features: int) -> int:
+        return (
+            min(512, max(32, 2 * n_features))
+            if self.embedding_dim == "auto"
+            else self.embedding_dim
         )
 
     def _check(self):
@@ -264,3 +295,18 @@ def _start_table(X, width, init, scale, random_state) -> np.ndarray:
     embeddings = X @ table
     size = float(np.sqrt(np.mean(np.square(embeddings, dtype=np.float64)))) if X.nnz else 1.0
     return table * np.float32(scale / (size or 1.0))
+
+
+def _start_bytes(entries: int, n_rows: int, n_features: int, width: int, init: str) -> int:
+    """Count what `_start_table` takes at its largest, the table among it."""
+    looked_at = min(n_rows, _SVD_ROWS)
+    counting = 9 * entries
+    sample = 8 * entries * looked_at // n_rows if n_rows > looked_at else 0
+    scaling = (8 * n_features + 12 * looked_at) * width
+    if init == "random":  # drawn in float64
+        return max(counting, sample + max(12 * n_features * width, scaling))
+    rank = min(width, looked_at, n_features) + 10  # randomized_svd oversamples by 10
+    long, short = max(looked_at, n_features), min(looked_at, n_features)
+    svd = (16 * long + 4 * short) * rank
+    # the rotation, too, runs in float64
+    return max(counting, sample + max(svd, 20 * n_features * width, scaling))

@@ -1,5 +1,7 @@
 """The cluster -> label graph: built from a partition or from where a model sends its rows."""
 
+import itertools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +16,8 @@ __all__ = [
 ]
 
 NO_LABEL = -1
+# Memberships of rows in clusters that `approximate_adjacency` counts at once.
+_MEMBERS_AT_ONCE = 2**18
 
 
 class Adjacency(NamedTuple):
@@ -94,23 +98,45 @@ def approximate_adjacency(Y, membership, assignment: np.ndarray, kappa: int) -> 
     array([[ 0, -1],
            [ 0,  1]], dtype=int32)
     """
-    n_clusters = membership.shape[1]
     n_labels = assignment.size
-    mass = (sp.csr_array(membership).T.tocsr() @ sp.csr_array(Y, dtype=np.float32)).tocoo()
-    # the partition's edges join without mass of their own: summing duplicates keeps zeros
-    none = np.zeros(n_labels, dtype=mass.dtype)
-    places = (np.r_[mass.row, assignment], np.r_[mass.col, np.arange(n_labels)])
-    union = sp.coo_array((np.r_[mass.data, none], places), shape=(n_clusters, n_labels))
-    union.sum_duplicates()
-    clusters, labels, mass_of = union.row, union.col, union.data
-    forced = assignment[labels] == clusters
-    weights = _share_of_best(labels, mass_of, n_labels)
-    order = np.lexsort((labels, -mass_of, ~forced, clusters))
     kappa = max(kappa, int(np.bincount(assignment, minlength=1).max(initial=1)))
-    rank = _rank_in_group(clusters[order])
-    order = order[rank < kappa]
-    order = order[np.lexsort((labels[order], -weights[order], clusters[order]))]
-    return _pad(clusters[order], labels[order], weights[order], n_clusters)
+    Y, best = sp.csr_array(Y, dtype=np.float32), np.zeros(n_labels, dtype=np.float32)
+    rows_of = sp.csr_array(membership).T.tocsr()
+    kept = []
+    # some clusters at a time: all pairs of a cluster and a label it meets would be many more
+    # than the graph keeps
+    for first, last in _runs(rows_of, _MEMBERS_AT_ONCE):
+        mass = (rows_of[first:last] @ Y).tocoo()
+        np.maximum.at(best, mass.col, mass.data)
+        own = np.flatnonzero((assignment >= first) & (assignment < last))
+        kept.append(_heaviest(mass, own, assignment[own] - first, kappa, first))
+    clusters, labels, mass_of = (np.concatenate(parts) for parts in zip(*kept, strict=True))
+    # a label that no row carries has no mass: its one edge, from the partition, weighs 1
+    weights = np.ones_like(mass_of)
+    np.divide(mass_of, best[labels], out=weights, where=best[labels] > 0)
+    order = np.lexsort((labels, -weights, clusters))
+    return _pad(clusters[order], labels[order], weights[order], membership.shape[1])
+
+
+def _runs(matrix: sp.csr_array, n_entries: int) -> Iterator[tuple[int, int]]:
+    """Cut the rows into runs of about so many entries."""
+    bounds = np.searchsorted(matrix.indptr, np.arange(0, matrix.nnz, n_entries))
+    return itertools.pairwise((*np.unique(np.append(bounds, 0)), matrix.shape[0]))
+
+
+def _heaviest(mass: sp.coo_array, labels, clusters, kappa: int, first: int):
+    """Keep the kappa heaviest edges of each cluster, those of the partition before all others."""
+    # the partition's edges join without mass of their own: summing duplicates keeps zeros
+    none = np.zeros(labels.size, dtype=mass.dtype)
+    places = (np.r_[mass.row, clusters], np.r_[mass.col, labels])
+    union = sp.coo_array((np.r_[mass.data, none], places), shape=mass.shape)
+    union.sum_duplicates()
+    is_own = np.full(mass.shape[1], -1)
+    is_own[labels] = clusters
+    forced = is_own[union.col] == union.row
+    order = np.lexsort((union.col, -union.data, ~forced, union.row))
+    order = order[_rank_in_group(union.row[order]) < kappa]
+    return union.row[order] + first, union.col[order], union.data[order]
 
 
 def best_parents(edges: np.ndarray, weights: np.ndarray, n_labels: int) -> np.ndarray:
@@ -168,14 +194,6 @@ def reachable_fraction(edges: np.ndarray, n_labels: int) -> float:
     0.5
     """
     return float(np.unique(edges[edges >= 0]).size / n_labels)
-
-
-def _share_of_best(labels, mass, n_labels):
-    best = np.zeros(n_labels, dtype=np.float32)
-    np.maximum.at(best, labels, mass)
-    # a label that no row carries has no mass: its one edge, from the partition, weighs 1
-    share = np.ones_like(mass)
-    return np.divide(mass, best[labels], out=share, where=best[labels] > 0)
 
 
 def _rank_in_group(groups: np.ndarray) -> np.ndarray:

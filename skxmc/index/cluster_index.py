@@ -52,6 +52,21 @@ class ClusterIndex(nn.Module):
         self.register_buffer("fixed_log_weights", torch.empty(0))
         self.fix_edges(adjacency)
 
+    @classmethod
+    def like(cls, state: dict[str, Tensor], prefix: str, *, alpha: float) -> "ClusterIndex":
+        """Make an index of the shapes of a saved one, ready for `load_state_dict`.
+
+        `prefix` is what its names in `state` begin with. `beta` is left to the caller.
+        """
+        edges = state[f"{prefix}edges"].cpu().numpy()
+        weights = np.ones(edges.shape, dtype=np.float32)
+        width = state[f"{prefix}clusters.weight"].shape[1]
+        index = cls(width, Adjacency(edges.copy(), weights), alpha=alpha)
+        index.fixed_log_weights = torch.zeros_like(state[f"{prefix}fixed_log_weights"])
+        if f"{prefix}edge_logits" in state:
+            index.edge_logits = nn.Parameter(torch.zeros_like(state[f"{prefix}edge_logits"]))
+        return index
+
     @property
     def reachable_fraction_(self) -> float:
         """Share of the labels that some cluster leads to; 1.0 by construction."""

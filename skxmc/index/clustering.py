@@ -64,7 +64,9 @@ def label_centroids(X, Y) -> sp.csr_array:
     >>> label_centroids(sp.csr_array([[3.0, 0.0], [0.0, 4.0]]), sp.csr_array([[1], [1]])).toarray()
     array([[0.6, 0.8]], dtype=float32)
     """
-    return normalize_rows(as_csr(sp.csr_array(Y, dtype=np.float32).T.tocsr() @ sp.csr_array(X)))
+    sums = sp.csr_array(Y, dtype=np.float32).T.tocsr() @ sp.csr_array(X)
+    sums.sort_indices()  # in place: this is the largest array of a fit that has many labels
+    return normalize_rows(as_csr(sums))
 
 
 def balanced_kmeans(

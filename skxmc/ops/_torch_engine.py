@@ -22,7 +22,7 @@ def bag(table, batch):
 
 def dot(table, queries, batch):
     """Take dot products at the pattern as `RowTable.dot` says, a chunk of entries at a time."""
-    weight, rows, indices = table.weight, row_of_entry(batch.indptr), batch.indices.long()
+    weight, rows, indices = table.weight, batch.rows(), batch.indices.long()
     out = torch.empty(indices.shape[0], dtype=torch.float32, device=weight.device)
     for start in range(0, indices.shape[0], _CHUNK):
         part = slice(start, start + _CHUNK)
@@ -32,17 +32,22 @@ def dot(table, queries, batch):
 
 
 def update(table, batch, vectors, lr):
-    """Update the rows that the batch touches."""
-    touched, place = torch.unique(batch.indices.long(), return_inverse=True)
-    pattern = torch.stack((place, row_of_entry(batch.indptr)))
-    shape = (touched.shape[0], vectors.shape[0])
-    gradient = torch.sparse.mm(
-        torch.sparse_coo_tensor(pattern, batch.data.float(), shape, check_invariants=False),
-        vectors.float(),
+    """Update the rows that the batch touches, without asking the device how many there are."""
+    n_entries = batch.indices.shape[0]
+    columns, order = batch.indices.long().sort(stable=True)
+    first = torch.ones_like(columns, dtype=torch.bool)
+    first[1:] = columns[1:] != columns[:-1]
+    group = torch.cumsum(first, 0) - 1
+    # as many groups as there are entries: those beyond the last touched row are empty
+    starts = torch.searchsorted(group, torch.arange(n_entries, device=group.device))
+    real = starts < n_entries
+    touched = columns[starts.masked_fill(~real, 0)]
+    data = batch.data.float()[order]
+    gradient = F.embedding_bag(
+        batch.rows()[order], vectors.float(), starts, mode="sum", per_sample_weights=data
     )
-    bias_gradient = torch.zeros(touched.shape[0], device=gradient.device)
-    bias_gradient.index_add_(0, place, batch.data.float())
-    update_rows(table, touched, gradient, bias_gradient, lr)
+    bias_gradient = torch.zeros_like(data).index_add_(0, group, data)
+    update_rows(table, touched, gradient, bias_gradient, lr, real)
 
 
 def dot_backward(table, batch, queries, lr):
@@ -52,22 +57,28 @@ def dot_backward(table, batch, queries, lr):
     return gradient
 
 
-def row_of_entry(indptr):
-    """Row number of each entry of a CSR pattern."""
-    lengths = indptr[1:] - indptr[:-1]
-    return torch.repeat_interleave(torch.arange(lengths.shape[0], device=indptr.device), lengths)
+def update_rows(table, touched, gradient, bias_gradient, lr, real=None):
+    """Update distinct rows by a gradient given as a dense matrix, one line a row.
 
-
-def update_rows(table, touched, gradient, bias_gradient, lr):
-    """Update distinct rows by a gradient given as a dense matrix, one line a row."""
+    Lines that are not `real` stand for the first one again.
+    """
     squares = table.state("squares", table.weight.shape[0], fill=table.initial_square)
     total = gradient.square().sum(dim=1)
     if table.has_bias:  # one more entry: where all queries are zero its steps would have no bound
         total = total + bias_gradient.square()
-    squares[touched] += total / gradient.shape[1]
-    rate = lr / (squares[touched].sqrt() + 1e-8)
+    seen = squares[touched] + total / gradient.shape[1]
+    _write(squares, touched, seen, real)
+    rate = lr / (seen.sqrt() + 1e-8)
     kept = table.weight[touched] * (1 - lr * table.weight_decay)
     moved = kept - rate[:, None] * gradient
-    table.weight[touched] = F.normalize(moved) if table.unit_rows else moved
+    _write(table.weight, touched, F.normalize(moved) if table.unit_rows else moved, real)
     if table.has_bias:
-        table.bias[touched] -= rate * bias_gradient
+        _write(table.bias, touched, table.bias[touched] - rate * bias_gradient, real)
+
+
+def _write(target, rows, values, real):
+    """Put values at distinct rows."""
+    if real is not None:  # whoever writes twice writes the same
+        mask = real if values.ndim == 1 else real[:, None]
+        values = torch.where(mask, values, values[:1])
+    target[rows] = values

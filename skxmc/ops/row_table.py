@@ -30,6 +30,34 @@ class CsrBatch(NamedTuple):
     indices: Tensor
     data: Tensor | None = None
 
+    def rows(self) -> Tensor:
+        """Row of each entry; how many there are is known, so no device has to be waited for."""
+        lengths = (self.indptr[1:] - self.indptr[:-1]).long()
+        rows = torch.arange(lengths.shape[0], device=lengths.device)
+        return torch.repeat_interleave(rows, lengths, output_size=self.indices.shape[0])
+
+
+def table_bytes(n_rows: int, width: int) -> int:
+    """Count the bytes of a `RowTable` in training.
+
+    Parameters
+    ----------
+    n_rows, width : int
+        Shape of its vectors.
+
+    Returns
+    -------
+    n_bytes : int
+        Vectors, biases, accumulated squares, and the CPU engine's scratch of one int64 a row.
+
+    Examples
+    --------
+    >>> from skxmc.ops.row_table import table_bytes
+    >>> table_bytes(1000, 256)
+    1040000
+    """
+    return n_rows * (4 * width + 4 + 4 + 8)
+
 
 class RowTable(nn.Module):
     """A table of float32 vectors, with an optional bias a row, trained by sparse row updates.
@@ -160,6 +188,16 @@ class RowTable(nn.Module):
             device = self.weight.device
             self._state[name] = torch.full(shape, fill, dtype=dtype, device=device)
         return self._state[name]
+
+    def optimizer_state(self) -> dict[str, Tensor]:
+        """Return what the optimiser remembers of each row; empty before the first step."""
+        return {name: self._state[name] for name in ("squares",) if name in self._state}
+
+    def load_optimizer_state(self, state: dict[str, Tensor]) -> None:
+        """Take over what `optimizer_state` returned."""
+        self.forget()
+        device = self.weight.device
+        self._state = {name: value.to(device, copy=True) for name, value in state.items()}
 
     @property
     def _engine(self):

@@ -6,6 +6,7 @@ import numba
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from skxmc.ops.row_table import CsrBatch
 from skxmc.search import _kernels
@@ -130,20 +131,18 @@ def _torch(beam, beam_scores, edges, log_weights, n_labels, k, positives, noise,
 def _compress(labels, columns, slots) -> Shortlist:
     """Drop the padding of (n_rows, k) arrays."""
     found = labels >= 0
-    lengths = found.sum(dim=1)
-    indptr = torch.zeros(labels.shape[0] + 1, dtype=torch.int64, device=labels.device)
-    torch.cumsum(lengths, dim=0, out=indptr[1:])
-    rows = torch.repeat_interleave(torch.arange(labels.shape[0], device=labels.device), lengths)
-    return Shortlist(
-        CsrBatch(indptr, labels[found]), rows, slots[found].long(), columns[found].long()
-    )
+    indptr = F.pad(torch.cumsum(found.sum(dim=1), dim=0), (1, 0))
+    # the one place in a step that waits for an accelerator: how many labels there are
+    at = found.flatten().nonzero(as_tuple=True)[0]
+    kept = (array.flatten()[at] for array in (labels, slots, columns))
+    labels, slots, columns = kept
+    rows = at // found.shape[1]
+    return Shortlist(CsrBatch(indptr, labels), rows, slots.long(), columns.long())
 
 
 def contains(positives: CsrBatch, rows: Tensor, labels: Tensor, n_labels: int) -> Tensor:
     """Whether each (row, label) pair is an entry of `positives` (sorted within rows)."""
-    lengths = (positives.indptr[1:] - positives.indptr[:-1]).long()
-    all_rows = torch.arange(lengths.shape[0], device=lengths.device)
-    keys = torch.repeat_interleave(all_rows, lengths) * n_labels + positives.indices
+    keys = positives.rows() * n_labels + positives.indices
     if keys.shape[0] == 0:
         return torch.zeros_like(rows, dtype=torch.bool)
     wanted = rows * n_labels + labels

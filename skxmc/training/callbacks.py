@@ -30,6 +30,13 @@ class Callback:
     def on_train_end(self) -> None:
         """Clean up, also after an error."""
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what has to survive from one epoch to the next, as tensors and plain values."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned; comes after `on_train_begin`."""
+
 
 class Timer(Callback):
     """Adds the wall and CPU seconds of the epoch to its record."""
@@ -77,6 +84,14 @@ class ProgressBar(Callback):
         """Close the bar."""
         self._bar.close()
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return how many batches are done."""
+        return {"n": self._bar.n}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Move on to where an earlier run was."""
+        self._bar.update(state["n"])
+
 
 class EarlyStopping(Callback):
     """Measures validation rows each epoch, keeps the best model, ends when it stays unbeaten.
@@ -110,7 +125,7 @@ class EarlyStopping(Callback):
         score = record[self.name] = self.measure()
         if score > self._best:
             self._best, self._waited = score, 0
-            self._state = copy.deepcopy(self.module.state_dict())
+            self._state = copy.deepcopy(dict(self.module.state_dict()))
             return False
         self._waited += 1
         return self._waited >= self.patience
@@ -121,3 +136,12 @@ class EarlyStopping(Callback):
             self.module.load_state_dict(self._state)
             _logger.info("restored the epoch with %s = %.4f", self.name, self._best)
             self._state = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best epoch so far."""
+        return {"best": self._best, "waited": self._waited, "module": self._state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from an earlier run's best epoch."""
+        self._best, self._waited = state["best"], state["waited"]
+        self._state = state["module"]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skxmc.encoders.base import Encoder, check_embeddings, csr_batch
+from skxmc.encoders.base import Encoder, check_embeddings
 from skxmc.encoders.bow import BagOfWordsEncoder
 from skxmc.heads.label_head import LabelHead
 from skxmc.index import ClusterIndex, best_parents
@@ -18,6 +18,7 @@ from skxmc.losses.elias import elias_loss
 from skxmc.ops.row_table import CsrBatch
 from skxmc.search.graph import FeatureTable, SearchGraph
 from skxmc.search.shortlist import Shortlist, build_shortlist, contains
+from skxmc.training.mining import pattern_of
 
 __all__ = ["EliasModel", "EliasObjective", "EliasRates", "StageObjective", "freeze"]
 
@@ -121,6 +122,14 @@ class StageObjective:
         parents = best_parents(index.edges.cpu().numpy(), weights, self.Y.shape[1])
         self.parents = torch.from_numpy(parents).to(self.device)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the parents, which are those of the graph as the stage began."""
+        return {"parents": self.parents}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over the parents of an earlier run."""
+        self.parents = state["parents"].to(self.device)
+
     @property
     def table_factor(self) -> float:
         """Factor on the tables' own learning rates."""
@@ -161,19 +170,28 @@ class EliasObjective(StageObjective):
         self.generator = torch.Generator()
         self.generator.manual_seed(int(torch.randint(2**31 - 1, (1,))))
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the parents and where the draw of shortlists is."""
+        return {**super().state_dict(), "generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        super().load_state_dict(state)
+        self.generator.set_state(state["generator"])
+
     def loss(self, rows: np.ndarray) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of a mini-batch, with the share of positives the beam alone found."""
         model, rates = self.module, self.rates
-        positives = csr_batch(self.Y, rows, self.device)
+        pattern = pattern_of(self.Y, rows)
+        positives = pattern.on(self.device)
         embeddings = model.encoder(model.encoder.collate(self.data, rows, self.device))
         check_embeddings(model.encoder, embeddings, rows.size)
         embeddings = F.dropout(embeddings.float(), rates.dropout)
         log_shares = model.index.log_shares(embeddings)
         # uncapped, as in the search: clusters that are fully on must not tie
-        beam, recall = self._beam(log_shares.detach(), positives)
-        # only the rows of the graph that some beam follows take part in the softmax
-        used, local = torch.unique(beam.clamp(min=0), return_inverse=True)
-        local = local.masked_fill(beam < 0, -1)
+        most = int(pattern.lengths().max())
+        beam, recall = self._beam(log_shares.detach(), positives, most)
+        used, local = _rows_followed(beam, model.index.n_clusters)
         beam_scores = cap_log(log_shares.gather(1, beam.clamp(min=0)), model.index.alpha)
         log_weights = model.index.log_weights(used)
         shortlist = build_shortlist(
@@ -197,25 +215,33 @@ class EliasObjective(StageObjective):
         total = classification + rates.lambda_shortlist * path
         return total, {"path_loss": path.detach(), "beam_recall": recall}
 
-    def _beam(self, log_shares: Tensor, positives: CsrBatch) -> tuple[Tensor, Tensor]:
-        """Best clusters of each row plus its positives' parents, -1 padded; and beam recall."""
+    def _beam(self, log_shares: Tensor, positives: CsrBatch, most: int) -> tuple[Tensor, Tensor]:
+        """Best clusters of each row plus its positives' parents, ascending; and beam recall.
+
+        `most` is the largest number of positives of a row. Unused places, at the end, are -1.
+        """
         n_rows, n_clusters = log_shares.shape
         width = min(self.rates.beam_width, n_clusters)
-        chosen = torch.zeros(log_shares.shape, dtype=torch.bool, device=self.device)
-        chosen.scatter_(1, log_shares.topk(width, dim=1).indices, True)
-        lengths = (positives.indptr[1:] - positives.indptr[:-1]).long()
-        rows = torch.repeat_interleave(torch.arange(n_rows, device=self.device), lengths)
-        parents = self.parents[positives.indices.long()]
-        hits = chosen[rows, parents].float()
+        best = log_shares.topk(width, dim=1).indices
+        rows, parents = positives.rows(), self.parents[positives.indices.long()]
+        hits = (best[rows] == parents[:, None]).any(dim=1).float()
         recall = hits.mean() if hits.numel() else torch.ones((), device=self.device)
-        chosen[rows, parents] = True
-        counts = chosen.sum(dim=1)
-        row_of, cluster_of = chosen.nonzero(as_tuple=True)
-        starts = torch.cumsum(counts, 0) - counts
-        place = torch.arange(row_of.shape[0], device=self.device) - starts[row_of]
-        beam = torch.full((n_rows, int(counts.max())), -1, device=self.device)
-        beam[row_of, place] = cluster_of
-        return beam, recall
+        place = torch.arange(rows.shape[0], device=self.device) - positives.indptr.long()[rows]
+        others = torch.full((n_rows, most), n_clusters, device=self.device)
+        others[rows, place] = parents
+        beam = torch.cat((best, others), dim=1).sort(dim=1).values
+        again = beam[:, 1:] == beam[:, :-1]
+        beam[:, 1:] = beam[:, 1:].masked_fill(again, n_clusters)
+        beam = beam.sort(dim=1).values
+        return beam.masked_fill(beam == n_clusters, -1), recall
+
+
+def _rows_followed(beam: Tensor, n_clusters: int) -> tuple[Tensor, Tensor]:
+    """Rows of the graph that take part in the softmax, and the beam as places among them."""
+    if beam.device.type != "cpu":  # all: to count them would wait for the device
+        return torch.arange(n_clusters, device=beam.device), beam
+    used, local = torch.unique(beam.clamp(min=0), return_inverse=True)
+    return used, local.masked_fill(beam < 0, -1)
 
 
 def _log_path(shortlist: Shortlist, beam, beam_scores, log_weights) -> Tensor:

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from skxmc.encoders.base import check_embeddings, csr_batch
+from skxmc.encoders.base import check_embeddings
 from skxmc.index.cluster_index import cap_log
 from skxmc.training.elias import EliasModel, EliasRates, StageObjective
+from skxmc.training.mining import pattern_of
 from skxmc.training.snm import SNMModel, SNMObjective, SNMRates
 
 __all__ = ["PartitionObjective"]
@@ -62,23 +63,31 @@ class PartitionObjective(StageObjective):
         scorer = SNMModel(module.encoder, module.head)
         self.mining = SNMObjective(scorer, data, Y, mining, device, rng)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the parents and where the mining is."""
+        return {**super().state_dict(), "mining": self.mining.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        super().load_state_dict(state)
+        self.mining.load_state_dict(state["mining"])
+
     def loss(self, rows: np.ndarray) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of a mini-batch, with the share of positives the beam finds."""
         model, rates = self.module, self.rates
-        positives = csr_batch(self.Y, rows, self.device)
+        positives = pattern_of(self.Y, rows)
         embeddings = model.encoder(model.encoder.collate(self.data, rows, self.device))
         check_embeddings(model.encoder, embeddings, rows.size)
         embeddings = F.dropout(embeddings.float(), rates.dropout)
         classification = self.mining.mined_loss(embeddings, positives)
-        path, recall = self._paths(model.index.log_shares(embeddings), positives)
+        path, recall = self._paths(model.index.log_shares(embeddings), positives.on(self.device))
         total = classification + rates.lambda_shortlist * path
         return total, {"path_loss": path.detach(), "beam_recall": recall}
 
     def _paths(self, log_shares: Tensor, positives) -> tuple[Tensor, Tensor]:
         """Mean over a row's positives of -log s of their clusters, averaged; and beam recall."""
         lengths = (positives.indptr[1:] - positives.indptr[:-1]).long()
-        rows = torch.arange(lengths.shape[0], device=self.device)
-        rows = torch.repeat_interleave(rows, lengths)
+        rows = positives.rows()
         own = log_shares[rows, self.parents[positives.indices.long()]]
         cost = -cap_log(own, self.module.index.alpha) / lengths[rows]
         width = min(self.rates.beam_width, log_shares.shape[1])

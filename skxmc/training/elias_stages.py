@@ -10,6 +10,7 @@ from sklearn.utils import gen_batches
 from skxmc._sparse import as_csr, normalize_rows
 from skxmc.encoders import BagOfWords
 from skxmc.encoders.base import build_encoder
+from skxmc.encoders.size import encoder_size
 from skxmc.heads import LabelHead, log_prior
 from skxmc.index import (
     ClusterIndex,
@@ -17,14 +18,20 @@ from skxmc.index import (
     balanced_kmeans,
     best_parents,
     label_centroids,
-    n_clusters_for,
     partition_adjacency,
 )
 from skxmc.negatives import UniformPool
 from skxmc.search.beam import search_topk
 from skxmc.topk import TopK
+from skxmc.training.checkpoint import Progress
 from skxmc.training.elias import EliasModel, EliasObjective, EliasRates, freeze
 from skxmc.training.elias_partition import PartitionObjective
+from skxmc.training.elias_sizes import (
+    elias_needs,
+    resolve_beta,
+    resolve_clusters,
+    resolve_kappa,
+)
 from skxmc.training.fitting import (
     Validation,
     embed_rows,
@@ -35,6 +42,7 @@ from skxmc.training.fitting import (
     run_stage,
 )
 from skxmc.training.loop import Plan, TrainingInterrupted
+from skxmc.training.memory import Need
 from skxmc.training.snm import SNMRates
 
 __all__ = ["EliasSettings", "EliasTraining"]
@@ -103,31 +111,41 @@ class EliasTraining:
         self.device = device
 
     def run(
-        self, X: Any, Y: sp.csr_array, model: EliasModel | None = None
+        self,
+        X: Any,
+        Y: sp.csr_array,
+        model: EliasModel | None = None,
+        progress: Progress | None = None,
     ) -> tuple[EliasModel, list[dict[str, Any]]]:
         """Train a new model, or an earlier one further (stage 2 only)."""
         s = self.settings
+        progress = progress or Progress(None, self.rng, self.device)
         fraction = s.validation_fraction if s.early_stopping else 0.0
         X, Y, X_valid, Y_valid = hold_out(X, Y, fraction, self.rng)
-        fresh = model is None
+        titles = ["stage 2"]
         if model is None:
+            titles = ["stage 1", *(["stage 1"] if s.recluster else []), "stage 2"]
+        if progress.module is not None:
+            model = self._restart(X, Y, model, progress.module)
+        elif model is None:
             model = self._start(X, Y)
         model.to(self.device)
         data = model.encoder.prepare(X)
         validation = None
         if Y_valid is not None:
             validation = self._validation(model, X_valid, Y_valid, Y)
-        history: list[dict[str, Any]] = []
         try:
-            if fresh:
-                history += self._stage("stage 1", model, data, Y, validation)
-                if s.recluster:
+            for number in range(progress.stage, len(titles)):
+                saved = progress.resume(number)
+                again = number > 0 and titles[number] == "stage 1"
+                if again and saved is None:
                     self._recluster(model, X, data, Y)
-                    history += self._stage("stage 1", model, data, Y, validation)
-            history += self._stage("stage 2", model, data, Y, validation)
+                stage = (titles[number], model, data, Y, validation)
+                progress.history += self._stage(*stage, saved, progress.keeper(number))
         except TrainingInterrupted as stop:  # any graph will do for the search, open or not
-            history += stop.records
-        return model, history
+            progress.history += stop.records
+            progress.interrupted = True
+        return model, progress.history
 
     def work_of_step(self, X: Any, Y: sp.csr_array) -> float:
         """Estimate the multiply-adds of a training step, to choose the number of threads."""
@@ -138,10 +156,18 @@ class EliasTraining:
         labels = min(Y.shape[1], self.settings.train_shortlist_size)
         return float(batch_size * (features + labels) * min(512, 2 * X.shape[1]))
 
+    def needs(self, X: Any, Y: sp.csr_array) -> list[Need] | None:
+        """List the memory that `run` takes; None where the encoder does not say."""
+        size = encoder_size(self._recipe(), X)
+        return None if size is None else elias_needs(self.settings, X, Y, size)
+
+    def _recipe(self) -> Any:
+        return BagOfWords() if self.settings.encoder is None else self.settings.encoder
+
     def _start(self, X: Any, Y: sp.csr_array) -> EliasModel:
         """Make encoder, partition and head as they are before the first step."""
         s = self.settings
-        encoder = build_encoder(BagOfWords() if s.encoder is None else s.encoder, X, self.rng)
+        encoder = build_encoder(self._recipe(), X, self.rng)
         features = X
         if isinstance(X, list):
             features = embed_rows(encoder, encoder.prepare(X), len(X), torch.device("cpu"))
@@ -152,12 +178,21 @@ class EliasTraining:
         head = LabelHead(bias, encoder.embedding_dim, lr=s.lr_labels)
         return EliasModel(encoder, index, head, s.path_power)
 
+    def _restart(self, X: Any, Y: sp.csr_array, model: EliasModel | None, state) -> EliasModel:
+        """Make a model of the shapes of a checkpoint's, or bring one to them; the loop fills it."""
+        s = self.settings
+        if model is None:
+            encoder = build_encoder(self._recipe(), X, self.rng)
+            head = LabelHead(torch.zeros(Y.shape[1]), encoder.embedding_dim, lr=s.lr_labels)
+        else:
+            encoder, head = model.encoder, model.head
+        index = ClusterIndex.like(state, "index.", alpha=s.alpha)
+        if index.edge_logits is not None:
+            index.beta = resolve_beta(s, Y.shape[1], index.n_clusters)
+        return EliasModel(encoder, index, head, s.path_power)
+
     def _partition(self, centroids: sp.csr_array, embedding_dim: int) -> ClusterIndex:
-        n_clusters = self.settings.n_clusters
-        if n_clusters == "auto":
-            n_clusters = n_clusters_for(centroids.shape[0], self.settings.max_leaf)
-        else:  # an empty cluster would only take places in the beam
-            n_clusters = min(n_clusters, 1 << (centroids.shape[0].bit_length() - 1))
+        n_clusters = resolve_clusters(self.settings, centroids.shape[0])
         assignment = balanced_kmeans(centroids, n_clusters, random_state=self.rng)
         adjacency = partition_adjacency(assignment, n_clusters)
         return ClusterIndex(embedding_dim, adjacency, alpha=self.settings.alpha)
@@ -171,7 +206,9 @@ class EliasTraining:
         centroids = as_csr(sp.hstack(parts, format="csr"))
         model.index = self._partition(centroids, embeddings.shape[1]).to(self.device)
 
-    def _stage(self, title, model, data, Y, validation) -> list[dict[str, Any]]:
+    def _stage(
+        self, title, model, data, Y, validation, saved=None, keep=None
+    ) -> list[dict[str, Any]]:
         s = self.settings
         first = title == "stage 1"
         n_rows = Y.shape[0]
@@ -195,7 +232,8 @@ class EliasTraining:
             objective = PartitionObjective(model, data, Y, rates, mining, self.device, draws)
         else:
             objective = EliasObjective(model, data, Y, rates, self.device)
-        return run_stage(title, objective, plan, n_rows, self.rng, validation, s.verbose)
+        how = (objective, plan, n_rows, self.rng, validation, s.verbose, saved, keep)
+        return run_stage(title, *how)
 
     def _rates(self, factor: float) -> EliasRates:
         s = self.settings
@@ -232,10 +270,9 @@ class EliasTraining:
 
     def _open_graph(self, model: EliasModel, data: Any, Y: sp.csr_array) -> None:
         """Between the stages: count where the model sends each label's rows, and open the graph."""
-        s, index = self.settings, model.index
-        mean_size = Y.shape[1] / index.n_clusters
-        kappa = int(np.ceil(4 * mean_size)) if s.kappa == "auto" else s.kappa
-        beta = max(1.0, 1.5 * mean_size) if s.beta == "auto" else s.beta
+        index = model.index
+        kappa = resolve_kappa(self.settings, Y.shape[1], index.n_clusters)
+        beta = resolve_beta(self.settings, Y.shape[1], index.n_clusters)
         edges = index.edges.cpu().numpy()
         assignment = best_parents(edges, (edges >= 0).astype(np.float32), Y.shape[1])
         membership = self._membership(model, data, Y.shape[0])

@@ -288,10 +288,14 @@ def run_stage(
     random_state: np.random.RandomState,
     validation: Validation | None,
     verbose: int,
+    saved: dict[str, Any] | None = None,
+    keep: Callable[[dict[str, Any]], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Train one stage; returns its records, each with the stage's title.
 
-    An interrupt becomes a warning and `TrainingInterrupted`: no further stage should run.
+    `saved` is the state that an earlier run handed to its `keep` after an epoch: training goes on
+    from there. An interrupt becomes a warning and `TrainingInterrupted`: no further stage should
+    run.
     """
     callbacks: list[Callback] = [Timer()]
     if validation is not None:
@@ -300,11 +304,12 @@ def run_stage(
     if verbose:
         callbacks.append(ProgressBar(title))
     try:
-        records = Trainer(objective, plan, callbacks).run(n_rows, random_state)
+        records = Trainer(objective, plan, callbacks).run(n_rows, random_state, saved, keep)
     except TrainingInterrupted as stop:
+        again = "a full training" if keep is None else "going on from the last whole epoch"
         warnings.warn(
             f"{title} was interrupted after {len(stop.records)} of {plan.n_epochs} epochs: the "
-            "model is kept as it was then. Call fit again for a full training.",
+            f"model is kept as it was then. Call fit again for {again}.",
             ConvergenceWarning,
             stacklevel=2,
         )

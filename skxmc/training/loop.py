@@ -1,5 +1,6 @@
 """The training loop: epochs over shuffled mini-batches, one schedule for all learning rates."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -7,10 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skxmc.ops.row_table import RowTable
 from skxmc.training.callbacks import Callback
+from skxmc.training.state import RunState, row_tables
 
 __all__ = ["Objective", "Plan", "Trainer", "TrainingInterrupted", "schedule"]
+
+
+# Steps after which an accelerator is asked whether the loss is still finite.
+_LOOK_EVERY = 64
 
 
 class TrainingInterrupted(Exception):
@@ -46,6 +51,14 @@ class Objective(Protocol):
 
     def loss(self, rows: np.ndarray) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of a mini-batch and scalars worth recording."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what changes in training beside the module, as tensors and plain values."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
         ...
 
 
@@ -91,9 +104,27 @@ class Trainer:
         self.objective = objective
         self.plan = plan
         self.callbacks = callbacks
+        self._n_steps = 0
 
-    def run(self, n_rows: int, rng: np.random.RandomState) -> list[dict[str, float]]:
+    def run(
+        self,
+        n_rows: int,
+        rng: np.random.RandomState,
+        saved: dict[str, Any] | None = None,
+        keep: Callable[[dict[str, Any]], None] | None = None,
+    ) -> list[dict[str, float]]:
         """Train; returns one record an epoch.
+
+        Parameters
+        ----------
+        n_rows : int
+            Rows of the training data.
+        rng : RandomState
+            Shuffles them.
+        saved : dict or None
+            State of an earlier run of the same plan, to go on from.
+        keep : callable or None
+            Is handed the state of the run after each epoch.
 
         Raises
         ------
@@ -102,55 +133,71 @@ class Trainer:
         FloatingPointError
             If the loss or the weights are no longer finite.
         """
-        plan, objective = self.plan, self.objective
-        optimizer = _dense_optimizer(objective)
-        tables = [m for m in objective.module.modules() if isinstance(m, RowTable)]
+        plan, module = self.plan, self.objective.module
+        optimizer = _dense_optimizer(self.objective)
         rates = [group["lr"] for group in optimizer.param_groups] if optimizer else []
         n_batches = -(-n_rows // plan.batch_size)
-        n_steps, step = n_batches * plan.n_epochs, 0
-        records: list[dict[str, float]] = []
+        state = RunState(self.objective, optimizer, self.callbacks, rng, _device_of(module))
+        self._n_steps = 0
         interrupted = False
         self._tell("on_train_begin", plan.n_epochs, n_batches)
         try:
-            for epoch in range(plan.n_epochs):
-                objective.module.train()
-                meter = _Meter()
-                order = rng.permutation(n_rows)
-                for batch in range(n_batches):
-                    rows = order[batch * plan.batch_size : (batch + 1) * plan.batch_size]
-                    factor = schedule(step, n_steps, plan.warmup)
-                    if optimizer:
-                        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                            group["lr"] = rate * factor
-                    meter.add(self._step(rows, optimizer, tables, factor), rows.size)
-                    step += 1
-                    self._tell("on_batch_end")
-                objective.module.eval()
-                record = {"epoch": float(epoch + 1), **meter.means()}
-                records.append(record)
-                # every callback hears of the epoch, also after one has asked to stop
-                wishes = [callback.on_epoch_end(record) for callback in self.callbacks]
-                if any(wishes):
-                    break
+            if saved is not None:
+                state.load_state_dict(saved)
+                self._n_steps = len(state.records) * n_batches
+            while len(state.records) < plan.n_epochs and not state.stopped:
+                self._epoch(state, rates, rng.permutation(n_rows), n_batches)
+                if keep is not None:
+                    self._check_weights()
+                    keep(state.state_dict())
         except KeyboardInterrupt:
-            if step == 0:
+            if self._n_steps == 0:
                 raise
             interrupted = True
         finally:
-            objective.module.eval()
+            module.eval()
             self._tell("on_train_end")
         # the loss has not seen what the last step did
-        _check_finite(*objective.module.parameters(), *(table.weight for table in tables))
+        self._check_weights()
         if interrupted:
-            raise TrainingInterrupted(records)
-        return records
+            raise TrainingInterrupted(state.records)
+        return state.records
+
+    def _epoch(self, state: RunState, rates: list[float], order: np.ndarray, n_batches: int):
+        """Train on all rows once and add the epoch's record."""
+        plan, module = self.plan, self.objective.module
+        tables = list(row_tables(module).values())
+        module.train()
+        meter = _Meter()
+        for batch in range(n_batches):
+            rows = order[batch * plan.batch_size : (batch + 1) * plan.batch_size]
+            factor = schedule(self._n_steps, n_batches * plan.n_epochs, plan.warmup)
+            if state.optimizer:
+                for group, rate in zip(state.optimizer.param_groups, rates, strict=True):
+                    group["lr"] = rate * factor
+            meter.add(self._step(rows, state.optimizer, tables, factor), rows.size)
+            self._n_steps += 1
+            self._tell("on_batch_end")
+        module.eval()
+        record = {"epoch": float(len(state.records) + 1), **meter.means()}
+        state.records.append(record)
+        # every callback hears of the epoch, also after one has asked to stop
+        wishes = [callback.on_epoch_end(record) for callback in self.callbacks]
+        state.stopped = any(wishes)
+
+    def _check_weights(self) -> None:
+        module = self.objective.module
+        weights = [table.weight for table in row_tables(module).values()]
+        _check_finite(*module.parameters(), *weights)
 
     def _step(self, rows, optimizer, tables, factor) -> dict[str, Tensor]:
-        device = next(self.objective.module.buffers()).device
+        device = _device_of(self.objective.module)
         half = self.plan.precision == "bfloat16"
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
             loss, scalars = self.objective.loss(rows)
-        _check_finite(loss)
+        # elsewhere a look at the loss waits for the device: a loss that is lost stays so
+        if device.type == "cpu" or self._n_steps % _LOOK_EVERY == 0:
+            _check_finite(loss)
         if optimizer:
             optimizer.zero_grad(set_to_none=True)
         for table in tables:
@@ -169,6 +216,10 @@ class Trainer:
     def _tell(self, hook: str, *args) -> None:
         for callback in self.callbacks:
             getattr(callback, hook)(*args)
+
+
+def _device_of(module: nn.Module) -> torch.device:
+    return next(module.buffers()).device
 
 
 def schedule(step: int, n_steps: int, warmup: float) -> float:
@@ -217,7 +268,8 @@ def _check_finite(*tensors: Tensor) -> None:
     if not all(torch.isfinite(tensor.detach().sum()) for tensor in tensors):
         raise FloatingPointError(
             "training has diverged, its loss or weights are no longer finite: lower the learning "
-            "rates (lr_labels, lr_clusters, lr_edges, the encoder's lr) and fit again."
+            "rates (lr_labels, lr_encoder, the encoder's own lr; in EliasClassifier lr_clusters "
+            "and lr_edges too) and fit again."
         )
 
 

@@ -1,5 +1,6 @@
 """Rules of the parameters that every trained estimator has."""
 
+import os
 from typing import Any
 
 from joblib import effective_n_jobs
@@ -45,7 +46,26 @@ def check_training_params(estimator: Any) -> None:
         get_scorer(estimator.validation_metric)
     check_int(estimator, "patience", estimator.patience, minimum=1)
     check_option(estimator, "precision", estimator.precision, ("float32", "bfloat16"))
+    _check_memory_limit(estimator)
+    folder = estimator.checkpoint_dir
+    if folder is not None and not isinstance(folder, str | os.PathLike):
+        raise TypeError(
+            f"{type(estimator).__name__}: checkpoint_dir must be the path of a folder or None, "
+            f"got {folder!r}."
+        )
     check_n_jobs(estimator)
+
+
+def _check_memory_limit(estimator: Any) -> None:
+    limit = estimator.memory_limit
+    if isinstance(limit, str):
+        if limit != "auto":
+            raise ValueError(
+                f"{type(estimator).__name__}: memory_limit must be a number of GiB > 0, 'auto' or "
+                f"None, got {limit!r}."
+            )
+    elif limit is not None:
+        check_number(estimator, "memory_limit", limit, above=0)
 
 
 def check_count(estimator: Any, name: str, minimum: int = 0) -> None:

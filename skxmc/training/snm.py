@@ -10,18 +10,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from skxmc.encoders.base import Encoder, csr_batch
+from skxmc.encoders.base import Encoder
 from skxmc.heads.label_head import LabelHead
 from skxmc.losses.owl import ordered_weighted_loss
 from skxmc.negatives import Pool
 from skxmc.ops.row_table import CsrBatch
+from skxmc.ops.transfer import to_device
+from skxmc.training.mining import Candidates, Pattern, mine, pattern_of, pick_one
+from skxmc.training.state import pack_generator, unpack_generator
 
-__all__ = ["SNMModel", "SNMObjective", "SNMRates", "kept_negatives", "mine"]
+__all__ = ["SNMModel", "SNMObjective", "SNMRates", "kept_negatives"]
 
 # From one in this many of the pool kept, the whole pool takes part in dense products.
-_DENSE_SHARE = 4
+DENSE_SHARE = 4
 # Entries of a batch x pool matrix of scores held at once: 64 MiB.
-_DENSE_ENTRIES = 2**24
+DENSE_ENTRIES = 2**24
 
 
 class SNMModel(nn.Module):
@@ -143,35 +146,43 @@ class SNMObjective:
         rates = self.rates
         return [{"params": parameters, "lr": rates.lr_encoder, "weight_decay": rates.weight_decay}]
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the steps done and where the draw of pools is."""
+        return {"n_steps": self.n_steps, "generator": pack_generator(self.rng)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        self.n_steps = state["n_steps"]
+        unpack_generator(self.rng, state["generator"])
+
     def loss(self, rows: np.ndarray) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the mean loss of a mini-batch's rows."""
         model = self.module
-        positives = csr_batch(self.Y, rows, self.device)
         embeddings = model(model.encoder.collate(self.data, rows, self.device))
         embeddings = F.dropout(embeddings, self.rates.dropout)
-        return self.mined_loss(embeddings, positives), {}
+        return self.mined_loss(embeddings, pattern_of(self.Y, rows)), {}
 
-    def mined_loss(self, embeddings: Tensor, positives: CsrBatch) -> Tensor:
+    def mined_loss(self, embeddings: Tensor, positives: Pattern) -> Tensor:
         """Draw a pool, mine it, and return the mean loss of rows that are embedded already."""
-        model, rates = self.module, self.rates
-        drawn = rates.pool.draw(positives.indices.cpu().numpy(), self.label_counts, self.rng)
-        pool = torch.from_numpy(drawn).to(self.device)
-        k = kept_negatives(self.n_steps, rates.anneal_steps, pool.shape[0], rates.weights.shape[0])
+        rates = self.rates
+        drawn = rates.pool.draw(positives.indices, self.label_counts, self.rng)
+        pool = Candidates(drawn, self.device)
+        k = kept_negatives(self.n_steps, rates.anneal_steps, pool.size, rates.weights.shape[0])
         self.n_steps += 1
-        wanted = self._pick_one(positives) if rates.treatment == "pick_one" else positives
-        if k * _DENSE_SHARE >= pool.shape[0]:
+        wanted = pick_one(positives, self.rng) if rates.treatment == "pick_one" else positives
+        if k * DENSE_SHARE >= pool.size:
             loss = self._dense_loss(embeddings, positives, wanted, pool, k)
         else:
-            negatives = mine(model.head, embeddings.detach(), pool, positives, k)
-            loss = self._sparse_loss(embeddings, wanted, negatives)
+            mined = mine(self.module.head, embeddings.detach(), pool, positives, k)
+            loss = self._sparse_loss(embeddings, wanted, *mined)
         return loss / embeddings.shape[0]
 
     def _dense_loss(self, embeddings, positives, wanted, pool, k) -> Tensor:
         """Score the whole pool in one product, where most of it is kept: nothing is gathered."""
-        outside = _outside(wanted, pool)
+        outside = wanted.keep(~pool.holds(wanted))
         # once for the whole batch, since a label's row is to be updated once
-        scores = self.module.head(embeddings, outside)
-        size = max(1, _DENSE_ENTRIES // pool.shape[0])
+        scores = self.module.head(embeddings, outside.on(self.device))
+        size = max(1, DENSE_ENTRIES // pool.size)
         n_rows = embeddings.shape[0]
         if n_rows <= size:
             return self._pool_loss(embeddings, positives, wanted, outside, scores, pool, k)
@@ -183,10 +194,10 @@ class SNMObjective:
             total = total + checkpoint(
                 self._pool_loss,
                 embeddings[part],
-                _cut(positives, part),
-                _cut(wanted, part),
-                _cut(outside, part),
-                scores[bounds[0] : bounds[-1]],
+                positives.cut(part),
+                wanted.cut(part),
+                outside.cut(part),
+                scores[int(bounds[0]) : int(bounds[-1])],
                 pool,
                 k,
                 use_reentrant=False,
@@ -195,35 +206,37 @@ class SNMObjective:
 
     def _pool_loss(self, embeddings, positives, wanted, outside, outside_scores, pool, k) -> Tensor:
         """Loss of rows of which the wanted positives `outside` of the pool are scored already."""
-        scores = self.module.head.rows.product(embeddings, pool)
-        rows, at, inside = _locate(wanted, pool)
-        own = torch.cat((scores[rows[inside], at[inside]], outside_scores))
-        rows = torch.cat((rows[inside], _rows_of(outside)))
-        masked_rows, masked_at, masked = _locate(positives, pool)
+        scores = self.module.head.rows.product(embeddings, pool.labels)
+        rows, at = pool.places(wanted)
+        own = torch.cat((scores[rows, at], outside_scores))
+        rows = torch.cat((rows, to_device(outside.rows(), self.device)))
         mask = torch.zeros_like(scores, dtype=torch.bool)
-        mask[masked_rows[masked], masked_at[masked]] = True
+        mask[pool.places(positives)] = True
         return self._ordered_loss(own, rows, scores.masked_fill(mask, -torch.inf), k)
 
-    def _sparse_loss(self, embeddings: Tensor, positives: CsrBatch, negatives: Tensor) -> Tensor:
+    def _sparse_loss(
+        self, embeddings: Tensor, positives: Pattern, negatives: Tensor, n_found: np.ndarray
+    ) -> Tensor:
         """Score positives and kept negatives in one pass, so that each label row moves once."""
-        found = negatives >= 0
-        n_positive = (positives.indptr[1:] - positives.indptr[:-1]).long()
-        n_entries = n_positive + found.sum(dim=1)
-        indptr = F.pad(torch.cumsum(n_entries, 0), (1, 0))
-        rows = torch.arange(embeddings.shape[0], device=self.device)
-        positive_rows = torch.repeat_interleave(rows, n_positive)
-        first = torch.repeat_interleave(indptr[:-1] - positives.indptr[:-1], n_positive)
-        positive_at = first + torch.arange(positive_rows.shape[0], device=self.device)
-        rank = torch.cumsum(found, dim=1) - 1
-        negative_at = ((indptr[:-1] + n_positive)[:, None] + rank)[found]
-        labels = torch.empty(int(indptr[-1]), dtype=torch.int64, device=self.device)
-        labels[positive_at] = positives.indices.long()
-        labels[negative_at] = negatives[found]
-        scores = self.module.head(embeddings, CsrBatch(indptr, labels))
-        against = torch.full(negatives.shape, -torch.inf, device=self.device)
-        against = against.masked_scatter(found, scores[negative_at])
-        own = scores[positive_at]
-        return self._ordered_loss(own, positive_rows, against, negatives.shape[1])
+        n_rows, k = negatives.shape
+        n_positive = positives.lengths()
+        indptr = np.concatenate(([0], np.cumsum(n_positive + n_found)))
+        rows = positives.rows()
+        # a row's positives come first, then its negatives
+        own_at = np.arange(rows.size) + (indptr[:-1] - positives.indptr[:-1])[rows]
+        found = np.flatnonzero(np.arange(k) < n_found[:, None])
+        found_at = (indptr[:-1] + n_positive)[found // k] + found % k
+        arrays = (indptr, rows, positives.indices, own_at, found, found_at)
+        starts, row_of, own, own_place, kept, kept_place = (
+            to_device(array, self.device) for array in arrays
+        )
+        labels = torch.empty(rows.size + found.size, dtype=torch.int64, device=self.device)
+        labels[own_place] = own.long()
+        labels[kept_place] = negatives.flatten()[kept]
+        scores = self.module.head(embeddings, CsrBatch(starts, labels))
+        against = torch.full((n_rows * k,), -torch.inf, device=self.device)
+        against = against.scatter(0, kept, scores[kept_place]).reshape(n_rows, k)
+        return self._ordered_loss(scores[own_place], row_of, against, k)
 
     def _ordered_loss(self, own: Tensor, rows: Tensor, against: Tensor, k: int) -> Tensor:
         rates = self.rates
@@ -239,15 +252,6 @@ class SNMObjective:
             pairwise=rates.pairwise,
             treatment=rates.treatment,
         )
-
-    def _pick_one(self, positives: CsrBatch) -> CsrBatch:
-        """Keep one random positive of each row that has any."""
-        lengths = (positives.indptr[1:] - positives.indptr[:-1]).cpu().numpy()
-        some = lengths > 0
-        offset = (self.rng.random(lengths.size) * lengths).astype(np.int64)[some]
-        at = positives.indptr[:-1].long().cpu().numpy()[some] + offset
-        indptr = torch.from_numpy(np.concatenate(([0], np.cumsum(some)))).to(self.device)
-        return CsrBatch(indptr, positives.indices[torch.from_numpy(at).to(self.device)])
 
 
 def kept_negatives(step: int, anneal_steps: int, pool_size: int, k: int) -> int:
@@ -274,60 +278,3 @@ def kept_negatives(step: int, anneal_steps: int, pool_size: int, k: int) -> int:
     if step >= anneal_steps:
         return k
     return max(k, round(pool_size * (k / pool_size) ** (step / anneal_steps)))
-
-
-@torch.no_grad()
-def mine(head: LabelHead, embeddings: Tensor, pool: Tensor, positives: CsrBatch, k: int) -> Tensor:
-    """Keep the k highest-scoring labels of the pool that are no positives of the row.
-
-    Parameters
-    ----------
-    head : LabelHead
-        Scores labels.
-    embeddings : Tensor of shape (n_rows, embedding_dim)
-        The batch.
-    pool : Tensor of shape (n_pool,), int64
-        Distinct labels, ascending.
-    positives : CsrBatch
-        Each row's positives.
-    k : int
-        Labels kept.
-
-    Returns
-    -------
-    labels : Tensor of shape (n_rows, min(k, n_pool)), int64
-        Hardest first, -1 where a row has no more.
-    """
-    table = head.rows
-    # one product of the batch with the pool's rows
-    scores = torch.addmm(table.bias[pool], embeddings, table.weight[pool].T)
-    rows, at, inside = _locate(positives, pool)
-    scores[rows[inside], at[inside]] = -torch.inf
-    top = scores.topk(min(k, pool.shape[0]), dim=1)
-    return pool[top.indices].masked_fill(top.values == -torch.inf, -1)
-
-
-def _rows_of(batch: CsrBatch) -> Tensor:
-    lengths = (batch.indptr[1:] - batch.indptr[:-1]).long()
-    rows = torch.arange(lengths.shape[0], device=lengths.device)
-    return torch.repeat_interleave(rows, lengths)
-
-
-def _locate(batch: CsrBatch, pool: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Row of each entry, its place in the ascending pool, and whether it is there at all."""
-    labels = batch.indices.long()
-    at = torch.searchsorted(pool, labels).clamp(max=pool.shape[0] - 1)
-    return _rows_of(batch), at, pool[at] == labels
-
-
-def _outside(batch: CsrBatch, pool: Tensor) -> CsrBatch:
-    """Keep the entries that are not in the pool."""
-    rows, _, inside = _locate(batch, pool)
-    lengths = torch.bincount(rows[~inside], minlength=batch.indptr.shape[0] - 1)
-    return CsrBatch(F.pad(torch.cumsum(lengths, 0), (1, 0)), batch.indices[~inside])
-
-
-def _cut(batch: CsrBatch, part: slice) -> CsrBatch:
-    """Cut consecutive rows out of a pattern."""
-    indptr = batch.indptr[part.start : part.stop + 1]
-    return CsrBatch(indptr - indptr[0], batch.indices[indptr[0] : indptr[-1]])

@@ -8,11 +8,13 @@ import torch
 
 from skxmc.encoders import BagOfWords
 from skxmc.encoders.base import build_encoder
+from skxmc.encoders.size import encoder_size
 from skxmc.heads import LabelHead, log_prior
 from skxmc.losses import ordered_weights
 from skxmc.negatives import FrequencyPool, InBatchPool, MixedPool, Pool, UniformPool
 from skxmc.search.exhaustive import exhaustive_topk
 from skxmc.topk import TopK
+from skxmc.training.checkpoint import Progress
 from skxmc.training.fitting import (
     Validation,
     embed_rows,
@@ -23,6 +25,7 @@ from skxmc.training.fitting import (
     run_stage,
 )
 from skxmc.training.loop import Plan, TrainingInterrupted
+from skxmc.training.memory import Need, mining_need, shared_needs
 from skxmc.training.snm import SNMModel, SNMObjective, SNMRates
 
 __all__ = ["SAMPLERS", "SNMSettings", "SNMTraining"]
@@ -84,10 +87,15 @@ class SNMTraining:
         self.device = device
 
     def run(
-        self, X: Any, Y: sp.csr_array, model: SNMModel | None = None
+        self,
+        X: Any,
+        Y: sp.csr_array,
+        model: SNMModel | None = None,
+        progress: Progress | None = None,
     ) -> tuple[SNMModel, list[dict[str, Any]]]:
         """Train a new model, or an earlier one further."""
         s = self.settings
+        progress = progress or Progress(None, self.rng, self.device)
         fraction = s.validation_fraction if s.early_stopping else 0.0
         X, Y, X_valid, Y_valid = hold_out(X, Y, fraction, self.rng)
         if model is None:
@@ -107,10 +115,12 @@ class SNMTraining:
         rates = self._rates(Y.shape[1], round(s.anneal * n_steps))
         draws = np.random.default_rng(self.rng.randint(2**31 - 1))
         objective = SNMObjective(model, data, Y, rates, self.device, draws)
+        how = (objective, plan, n_rows, self.rng, validation, s.verbose)
         try:
-            records = run_stage("SNM", objective, plan, n_rows, self.rng, validation, s.verbose)
+            records = run_stage("SNM", *how, progress.resume(0), progress.keeper(0))
         except TrainingInterrupted as stop:
             records = stop.records
+            progress.interrupted = True
         return model, records
 
     def work_of_step(self, X: Any, Y: sp.csr_array) -> float:
@@ -122,9 +132,25 @@ class SNMTraining:
         pool_size, _ = resolve_pool(self.settings.pool_size, self.settings.n_negatives, Y.shape[1])
         return float(batch_size * (features + pool_size) * min(512, X.shape[1]))
 
+    def needs(self, X: Any, Y: sp.csr_array) -> list[Need] | None:
+        """List the memory that `run` takes; None where the encoder does not say."""
+        s = self.settings
+        size = encoder_size(self._recipe(), X)
+        if size is None:
+            return None
+        batch_size = resolve_batch_size(s.batch_size, Y.shape[0])
+        held_out = s.validation_fraction if s.early_stopping else 0.0
+        return [
+            *shared_needs(X, Y, size, held_out),
+            mining_need(s, Y, batch_size, size.embedding_dim),
+        ]
+
+    def _recipe(self) -> Any:
+        return BagOfWords() if self.settings.encoder is None else self.settings.encoder
+
     def _start(self, X: Any, Y: sp.csr_array) -> SNMModel:
         s = self.settings
-        encoder = build_encoder(BagOfWords() if s.encoder is None else s.encoder, X, self.rng)
+        encoder = build_encoder(self._recipe(), X, self.rng)
         counts = np.bincount(Y.indices, minlength=Y.shape[1])
         bias = torch.from_numpy(log_prior(counts, Y.shape[0]))
         head = LabelHead(bias, encoder.embedding_dim, lr=s.lr_labels, unit_rows=s.normalize)

@@ -52,6 +52,8 @@ BAD = {
     "patience": [*POSITIVE_INT, None],
     "precision": ["float16", "auto", None],
     "device": ["gpu", "cuda:99", None, 1.5],
+    "memory_limit": [0, -1, "x", np.nan, True],
+    "checkpoint_dir": [3, True, ["a"]],
     "warm_start": FLAG,
     "n_jobs": [0, 1.5, "all", True],
     "random_state": [-1, 1.5, "x"],
@@ -89,6 +91,7 @@ GOOD = {
     "validation_metric": ["psp_at_3"],
     "random_state": [None, np.random.RandomState(0), np.int64(3)],
     "device": ["cpu"],
+    "memory_limit": [None, 1, 0.5],
     "n_jobs": [1, np.int64(1)],
     "batch_size": [1, 1000],
 }

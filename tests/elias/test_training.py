@@ -420,7 +420,7 @@ def test_huge_rates_end_finite_or_say_what_to_lower(name, rate):
     except FloatingPointError as caught:
         error = caught
     if error is not None:
-        assert "lower the learning rates (lr_labels, lr_clusters" in str(error)
+        assert "lower the learning rates (lr_labels, lr_encoder" in str(error)
         assert not hasattr(model, "model_")
         return
     assert not np.isnan(model.decision_function(X)).any()

@@ -193,7 +193,8 @@ def beam_of(objective, rows):
     with torch.no_grad():
         inputs = objective.module.encoder.collate(objective.data, rows, objective.device)
         shares = objective.module.index.log_shares(objective.module.encoder(inputs))
-        beam, recall = objective._beam(shares, csr_batch(objective.Y, rows, objective.device))
+        positives = csr_batch(objective.Y, rows, objective.device)
+        beam, recall = objective._beam(shares, positives, int(positives.indptr.diff().max()))
     lists = [[cluster for cluster in row if cluster >= 0] for row in beam.tolist()]
     assert all(len(set(row)) == len(row) for row in lists), "a cluster twice in a beam"
     return lists, float(recall)

@@ -14,9 +14,9 @@ from skxmc.encoders.base import Encoder
 from skxmc.heads import LabelHead
 from skxmc.losses import MARGINS, TREATMENTS, expected_weights, ordered_weights
 from skxmc.negatives import UniformPool
-from skxmc.ops.row_table import CsrBatch
 from skxmc.training import snm
-from skxmc.training.snm import SNMModel, SNMObjective, SNMRates, kept_negatives, mine
+from skxmc.training.mining import Candidates, Pattern, mine, pattern_of
+from skxmc.training.snm import SNMModel, SNMObjective, SNMRates, kept_negatives
 
 N_ROWS, N_LABELS, WIDTH = 6, 12, 4
 
@@ -65,7 +65,7 @@ def make(
 # With 0 no pool is ever treated as a whole, with 100 each is.
 @pytest.fixture(params=[0, 100], ids=["sparse", "dense"])
 def dense_share(request, monkeypatch):
-    monkeypatch.setattr(snm, "_DENSE_SHARE", request.param)
+    monkeypatch.setattr(snm, "DENSE_SHARE", request.param)
 
 
 def noted_gradient(table):
@@ -111,10 +111,10 @@ def test_dense_steps_are_the_sparse_ones(
     margin, pairwise, treatment, k, pool, entries, monkeypatch
 ):
     """Loss, gradient of the embeddings, and the label rows after two steps."""
-    monkeypatch.setattr(snm, "_DENSE_ENTRIES", entries)
+    monkeypatch.setattr(snm, "DENSE_ENTRIES", entries)
     found = []
     for share in (0, 100):
-        monkeypatch.setattr(snm, "_DENSE_SHARE", share)
+        monkeypatch.setattr(snm, "DENSE_SHARE", share)
         weights = torch.from_numpy(ordered_weights("linear", k))
         objective, _ = make(
             3, pool=pool, treatment=treatment, margin=margin, pairwise=pairwise, weights=weights
@@ -164,22 +164,22 @@ def test_mined_negatives_against_a_sort():
     objective, Y = make(2)
     embeddings = torch.from_numpy(rng.normal(size=(N_ROWS, WIDTH)).astype(np.float32))
     head = objective.module.head
-    positives = sp.csr_array(Y)
-    batch = CsrBatch(torch.from_numpy(positives.indptr), torch.from_numpy(positives.indices))
+    positives = pattern_of(sp.csr_array(Y), np.arange(N_ROWS))
     for pool in (np.arange(N_LABELS), np.array([0, 3, 4, 9])):
-        found = mine(head, embeddings, torch.from_numpy(pool), batch, 3).numpy()
+        candidates = Candidates(pool, torch.device("cpu"))
+        found, n_found = mine(head, embeddings, candidates, positives, 3)
         scores = (embeddings @ head.rows.weight.T + head.rows.bias).numpy()
         for i in range(N_ROWS):
             left = sorted((j for j in pool if Y[i, j] == 0), key=lambda j: -scores[i, j])[:3]
-            assert found[i].tolist() == left + [-1] * (3 - len(left))
+            assert found[i, : n_found[i]].tolist() == left
 
 
 def test_a_row_that_owns_the_whole_pool_has_no_negatives():
     objective, _ = make()
     head = objective.module.head
-    batch = CsrBatch(torch.tensor([0, 2]), torch.tensor([1, 2]))
-    found = mine(head, torch.ones(1, WIDTH), torch.tensor([1, 2]), batch, 2)
-    assert found.tolist() == [[-1, -1]]
+    pool = Candidates(np.array([1, 2]), torch.device("cpu"))
+    positives = Pattern(np.array([0, 2]), np.array([1, 2]))
+    assert mine(head, torch.ones(1, WIDTH), pool, positives, 2)[1].tolist() == [0]
 
 
 def test_annealing_ends_at_k_and_never_rises():

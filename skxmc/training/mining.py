@@ -1,0 +1,152 @@
+"""Which labels take part in a step: patterns made on the host, from what the host knows.
+
+The rows' own labels and the pool are drawn on the host, so how many entries a pattern has is known
+there, and no accelerator has to be asked, and waited for.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from skxmc._sparse import as_csr
+from skxmc.heads.label_head import LabelHead
+from skxmc.ops.row_table import CsrBatch
+from skxmc.ops.transfer import to_device
+
+__all__ = ["Candidates", "Pattern", "mine", "pattern_of", "pick_one"]
+
+
+class Pattern(NamedTuple):
+    """Labels of the rows of a mini-batch, on the host.
+
+    Attributes
+    ----------
+    indptr : ndarray of shape (n_rows + 1,), int
+    indices : ndarray of shape (nnz,), int
+        Label columns, ascending within a row.
+    """
+
+    indptr: np.ndarray
+    indices: np.ndarray
+
+    def lengths(self) -> np.ndarray:
+        """Count the labels of each row."""
+        return np.diff(self.indptr)
+
+    def rows(self) -> np.ndarray:
+        """Row of each entry."""
+        return np.repeat(np.arange(self.indptr.size - 1), self.lengths())
+
+    def cut(self, part: slice) -> "Pattern":
+        """Cut consecutive rows out."""
+        indptr = self.indptr[part.start : part.stop + 1]
+        return Pattern(indptr - indptr[0], self.indices[indptr[0] : indptr[-1]])
+
+    def keep(self, entries: np.ndarray) -> "Pattern":
+        """Keep the entries that are True."""
+        lengths = np.bincount(self.rows()[entries], minlength=self.indptr.size - 1)
+        return Pattern(np.concatenate(([0], np.cumsum(lengths))), self.indices[entries])
+
+    def on(self, device: torch.device) -> CsrBatch:
+        """Hand the pattern to a device."""
+        return CsrBatch(to_device(self.indptr, device), to_device(self.indices, device))
+
+
+def pattern_of(Y: sp.csr_array, rows: np.ndarray) -> Pattern:
+    """Cut the labels of some rows out of an indicator."""
+    part = as_csr(Y[rows])
+    return Pattern(part.indptr, part.indices)
+
+
+def pick_one(pattern: Pattern, rng: np.random.Generator) -> Pattern:
+    """Keep one random entry of each row that has any.
+
+    Parameters
+    ----------
+    pattern : Pattern
+        Of a mini-batch.
+    rng : Generator
+        Draws the entries.
+
+    Returns
+    -------
+    picked : Pattern
+    """
+    lengths = pattern.lengths()
+    some = lengths > 0
+    offset = (rng.random(lengths.size) * lengths).astype(np.int64)[some]
+    indptr = np.concatenate(([0], np.cumsum(some)))
+    return Pattern(indptr, pattern.indices[pattern.indptr[:-1][some] + offset])
+
+
+class Candidates:
+    """The pool of a step, and where the rows' own labels are in it.
+
+    Parameters
+    ----------
+    drawn : ndarray of shape (n_pool,), int64
+        Distinct labels, ascending.
+    device : torch.device
+        Where the step runs.
+    """
+
+    def __init__(self, drawn: np.ndarray, device: torch.device):
+        self.drawn = drawn
+        self.labels = to_device(drawn, device)
+
+    @property
+    def size(self) -> int:
+        """Labels in the pool."""
+        return self.drawn.size
+
+    def holds(self, pattern: Pattern) -> np.ndarray:
+        """Whether each entry of a pattern is in the pool."""
+        return self.drawn[self._place(pattern.indices)] == pattern.indices
+
+    def places(self, pattern: Pattern) -> tuple[Tensor, Tensor]:
+        """Row and place in the pool of the entries that are in it, on the device."""
+        held = self.holds(pattern)
+        device = self.labels.device
+        at = self._place(pattern.indices[held])
+        return to_device(pattern.rows()[held], device), to_device(at, device)
+
+    def _place(self, labels: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self.drawn, labels).clip(max=self.size - 1)
+
+
+@torch.no_grad()
+def mine(
+    head: LabelHead, embeddings: Tensor, pool: Candidates, positives: Pattern, k: int
+) -> tuple[Tensor, np.ndarray]:
+    """Keep the k highest-scoring labels of the pool that are no positives of the row.
+
+    Parameters
+    ----------
+    head : LabelHead
+        Scores labels.
+    embeddings : Tensor of shape (n_rows, embedding_dim)
+        The batch.
+    pool : Candidates
+        Labels to choose from.
+    positives : Pattern
+        Each row's positives.
+    k : int
+        Labels kept, at most the pool.
+
+    Returns
+    -------
+    labels : Tensor of shape (n_rows, k), int64
+        Hardest first.
+    n_found : ndarray of shape (n_rows,), int64
+        How many of these a row has; the others are positives of the row.
+    """
+    table, labels = head.rows, pool.labels
+    # one product of the batch with the pool's rows
+    scores = torch.addmm(table.bias[labels], embeddings, table.weight[labels].T)
+    scores[pool.places(positives)] = -torch.inf
+    top = scores.topk(k, dim=1).indices
+    own = np.bincount(positives.rows()[pool.holds(positives)], minlength=embeddings.shape[0])
+    return labels[top], np.minimum(k, pool.size - own)
