@@ -40,6 +40,11 @@ class EliasClassifier(BaseTrainedClassifier):
     ----------
     encoder : encoder recipe, Encoder, torch.nn.Module or None, default=None
         How rows become embeddings; None means `skxmc.encoders.BagOfWords()`. A module is copied.
+    ranker : SparseRanker, "auto" or None, default="auto"
+        What re-orders the best labels of a row, a recipe that is copied; "auto" is
+        `skxmc.heads.SparseRanker()` unless X is text; None leaves it out.
+    rerank_size : int, default=100
+        Labels re-ordered for each row, at least as many as are asked for.
     n_clusters : int or "auto", default="auto"
         Clusters C, a power of two; "auto" takes the smallest that leaves `max_leaf` labels each.
     max_leaf : int, default=100
@@ -50,11 +55,6 @@ class EliasClassifier(BaseTrainedClassifier):
         Gain of the edge weights, min(1, beta softmax); "auto" is 1.5 times the mean cluster size.
     kappa : int or "auto", default="auto"
         Edges kept for each cluster in stage 2; "auto" is 4 times the mean cluster size.
-    ranker : SparseRanker, "auto" or None, default="auto"
-        What re-orders the best labels of a row, a recipe that is copied; "auto" is
-        `skxmc.heads.SparseRanker()` unless X is text; None leaves it out.
-    rerank_size : int, default=100
-        Labels re-ordered for each row, at least as many as are asked for.
     path_power : float, default=0.5
         Exponent of the path score in a label's final score; 1 in the paper. Less trusts the label
         head more: a path score is shared by many labels, and multiplied in full it costs accuracy.

@@ -123,7 +123,7 @@ class SparseRanker:
         self.verbose = verbose
 
     def takes_all_rows(self, n_rows: int, n_labels: int) -> bool:
-        """Whether every label learns from every row, so that `fit` needs no shortlists.
+        """Say whether every label learns from every row, so that `fit` needs no shortlists.
 
         Parameters
         ----------
@@ -133,6 +133,7 @@ class SparseRanker:
         Returns
         -------
         all : bool
+            True for ``n_random="all"``, and for "auto" on few rows and labels.
         """
         return self.n_random == "all" or (
             self.n_random == "auto" and n_rows * n_labels <= _ALL_PAIRS
