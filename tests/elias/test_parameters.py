@@ -88,6 +88,7 @@ GOOD = {
     "device": ["cpu"],
     "n_jobs": [1, np.int64(1)],
     "batch_size": [1, 1000],
+    "shortlist_size": [1, "auto"],
 }
 
 
