@@ -1,18 +1,23 @@
 """SearchGraph: a trained model as plain read-only arrays, ready to be searched."""
 
+import os
 import threading
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from sklearn.utils import gen_batches
 
+from skxmc.search.folder import read_folder, write_folder
 from skxmc.search.fused._kernels import Graph, Scratch, make_scratch
 
 __all__ = ["FeatureTable", "SearchGraph", "pack_rows", "round_rows"]
 
 # Rows rounded at once: their copies stay small beside the model.
 _ROWS = 4096
+# Before the names of the encoder's arrays, where all arrays share a folder.
+_ENCODER = "encoder_"
 
 
 @dataclass(frozen=True)
@@ -159,6 +164,72 @@ class SearchGraph:
         """Width of the embeddings."""
         return self.label_weight.shape[1]
 
+    def save(self, folder: str | os.PathLike) -> None:
+        """Write the graph into a folder, one .npy file an array.
+
+        Parameters
+        ----------
+        folder : path
+            Created, or replaced if a graph was saved there; at no moment is it half written.
+
+        Raises
+        ------
+        FileExistsError
+            If there is something else under that name.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import numpy as np
+        >>> one = np.ones((1, 1), np.float32)
+        >>> edges = np.zeros((1, 1), np.int32)
+        >>> graph = SearchGraph.from_padded(one, one[0], 1.0, edges, one * 0, one, one[0])
+        >>> with tempfile.TemporaryDirectory() as parent:
+        ...     graph.save(f"{parent}/model")
+        ...     loaded = SearchGraph.load(f"{parent}/model")
+        >>> loaded.label_weight
+        array([[1.]], dtype=float32)
+        """
+        arrays, values = _split(self)
+        if self.encoder is not None:
+            table, values["encoder"] = _split(self.encoder)
+            arrays |= {f"{_ENCODER}{name}": array for name, array in table.items()}
+        write_folder(folder, arrays, values)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike, *, mmap: bool = True) -> "SearchGraph":
+        """Read a graph that `save` has written.
+
+        Parameters
+        ----------
+        folder : path
+            The folder.
+        mmap : bool, default=True
+            Map the arrays into memory: the system reads what searches touch, when they touch it,
+            and all processes share it. False reads everything now.
+
+        Returns
+        -------
+        graph : SearchGraph
+            Threads share it; workers of joblib are sent the files' names instead of the arrays. A
+            pickle holds the arrays themselves, so that it needs no folder.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the folder or one of its files is not there.
+        ValueError
+            If the folder holds something else, or was written by a later version.
+        """
+        arrays, values = read_folder(folder, mmap=mmap)
+        table = values.pop("encoder", None)
+        encoder = None
+        if table is not None:
+            names = [name for name in arrays if name.startswith(_ENCODER)]
+            parts = {name.removeprefix(_ENCODER): arrays.pop(name) for name in names}
+            encoder = FeatureTable(**parts, **table)
+        return cls(**arrays, **values, encoder=encoder)
+
     def reduced(self) -> "SearchGraph":
         """Return this graph with `label_weight` in int8, a quarter of its memory.
 
@@ -262,6 +333,14 @@ def pack_rows(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     # where the width is odd the last byte has no high half
     codes[:, high.shape[1] :] |= 8 << 4
     return codes, scale
+
+
+def _split(owner) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Split the fields of a frozen dataclass into arrays and plain numbers."""
+    found = {f.name: getattr(owner, f.name) for f in fields(owner) if f.init}
+    arrays = {name: value for name, value in found.items() if isinstance(value, np.ndarray)}
+    values = {name: value for name, value in found.items() if isinstance(value, bool | int | float)}
+    return arrays, values
 
 
 def _freeze_arrays(owner) -> None:
