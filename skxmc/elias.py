@@ -12,7 +12,7 @@ from skxmc._threads import limited_threads
 from skxmc._trained import BaseTrainedClassifier
 from skxmc._validation import check_bool, check_int, check_number
 from skxmc.heads import SparseRanker
-from skxmc.search.beam import ROWS_AT_ONCE, search_csr, search_topk
+from skxmc.search.beam import ROWS_AT_ONCE, auto_shortlist_size, search_csr, search_topk
 from skxmc.search.graph import RankerRows, SearchGraph
 from skxmc.topk import TopK
 from skxmc.training.elias import EliasModel, freeze
@@ -43,7 +43,7 @@ class EliasClassifier(BaseTrainedClassifier):
     ranker : SparseRanker, "auto" or None, default="auto"
         What re-orders the best labels of a row, a recipe that is copied; "auto" is
         `skxmc.heads.SparseRanker()` unless X is text; None leaves it out.
-    rerank_size : int, default=100
+    rerank_size : int, default=50
         Labels re-ordered for each row, at least as many as are asked for.
     n_clusters : int or "auto", default="auto"
         Clusters C, a power of two; "auto" takes the smallest that leaves `max_leaf` labels each.
@@ -60,8 +60,9 @@ class EliasClassifier(BaseTrainedClassifier):
         head more: a path score is shared by many labels, and multiplied in full it costs accuracy.
     beam_width : int, default=20
         Clusters followed for each row, in training and prediction. May be set after `fit`.
-    shortlist_size : int, default=2000
-        Labels scored for each row in prediction (K). May be set after `fit`.
+    shortlist_size : int or "auto", default="auto"
+        Labels scored for each row in prediction (K). May be set after `fit`. "auto" is 1000 + 10 k
+        for the best k labels: the first few want less than the first hundred.
     train_shortlist_size : int, default=256
         Labels scored for each row in stage 2.
     pool_size, n_negatives : int or "auto", default="auto"
@@ -181,7 +182,7 @@ class EliasClassifier(BaseTrainedClassifier):
         encoder=None,
         *,
         ranker="auto",
-        rerank_size=100,
+        rerank_size=50,
         n_clusters="auto",
         max_leaf=100,
         alpha=10.0,
@@ -189,7 +190,7 @@ class EliasClassifier(BaseTrainedClassifier):
         kappa="auto",
         path_power=0.5,
         beam_width=20,
-        shortlist_size=2000,
+        shortlist_size="auto",
         train_shortlist_size=256,
         pool_size="auto",
         n_negatives="auto",
@@ -331,9 +332,10 @@ class EliasClassifier(BaseTrainedClassifier):
             with int32 indices is checked fastest.
         k : int, default=5
             Labels a row, at most `n_labels_`.
-        beam_width, shortlist_size : int or None, default=None
-            Clusters followed and labels scored for each row, in this call only; None means the
-            parameter of the estimator.
+        beam_width : int or None, default=None
+            Clusters followed for each row, in this call only; None means the estimator's parameter.
+        shortlist_size : int, "auto" or None, default=None
+            Labels scored for each row, in the same way.
 
         Returns
         -------
@@ -358,9 +360,9 @@ class EliasClassifier(BaseTrainedClassifier):
     def _topk(self, X: Any, k: int) -> TopK:
         return self._search_with(X, k, self.beam_width, self.shortlist_size)
 
-    def _search_with(self, X: Any, k: int, beam_width: int, shortlist_size: int) -> TopK:
+    def _search_with(self, X: Any, k: int, beam_width: int, shortlist_size: int | str) -> TopK:
         check_int(self, "beam_width", beam_width, minimum=1)
-        check_int(self, "shortlist_size", shortlist_size, minimum=1)
+        shortlist_size = self._shortlist_size(shortlist_size, k)
         check_n_jobs(self)
         graph, n_rows = self._frozen, n_rows_of(X)
         sizes = {"beam_width": beam_width, "shortlist_size": shortlist_size}
@@ -376,12 +378,18 @@ class EliasClassifier(BaseTrainedClassifier):
     def _threshold(self) -> float:
         return 0.5
 
+    def _shortlist_size(self, size: int | str, k: int) -> int:
+        if size == "auto":
+            return auto_shortlist_size(k)
+        check_int(self, "shortlist_size", size, minimum=1)
+        return int(size)
+
     def _n_predictable(self) -> int:
-        return min(self.n_labels_, self.shortlist_size)
+        return min(self.n_labels_, self._shortlist_size(self.shortlist_size, k=100))
 
     def _check_search_params(self):
         check_int(self, "beam_width", self.beam_width, minimum=1)
-        check_int(self, "shortlist_size", self.shortlist_size, minimum=1)
+        check_count(self, "shortlist_size", minimum=1)
         check_int(self, "rerank_size", self.rerank_size, minimum=1)
         check_n_jobs(self)
 

@@ -1,15 +1,22 @@
 """SearchGraph: a trained model as plain read-only arrays, ready to be searched."""
 
+import os
 import threading
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+from sklearn.utils import gen_batches
 
 from skxmc.heads._kernels import RankerArrays
+from skxmc.search.folder import read_folder, write_folder
 from skxmc.search.fused._kernels import Graph, Scratch, make_scratch
 
-__all__ = ["FeatureTable", "RankerRows", "SearchGraph"]
+__all__ = ["FeatureTable", "RankerRows", "SearchGraph", "pack_rows", "round_rows"]
+
+# Rows rounded at once: their copies stay small beside the model.
+_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -91,6 +98,10 @@ class SearchGraph:
         Label columns; within a cluster by falling weight, ties by the smaller label.
     log_weights : ndarray of shape (n_edges,), float32
         Log edge weights.
+    label_codes : ndarray of shape (n_labels, (embedding_dim + 1) // 2), uint8
+        Label vectors in 4 bits, as `pack_rows` makes them; they choose the few labels
+        that `label_weight` scores.
+    code_scale : ndarray of shape (n_labels,), float32
     label_weight : ndarray of shape (n_labels, embedding_dim), float32 or int8
         Label vectors, to be multiplied by `label_scale`.
     label_scale : ndarray of shape (n_labels,), float32
@@ -109,6 +120,8 @@ class SearchGraph:
     indptr: np.ndarray
     labels: np.ndarray
     log_weights: np.ndarray
+    label_codes: np.ndarray
+    code_scale: np.ndarray
     label_weight: np.ndarray
     label_scale: np.ndarray
     label_bias: np.ndarray
@@ -154,6 +167,7 @@ class SearchGraph:
         labels, weights = edges[clusters, columns], log_weights[clusters, columns]
         order = np.lexsort((labels, -weights, clusters))
         counts = np.bincount(clusters, minlength=edges.shape[0])
+        codes, code_scale = pack_rows(label_weight)
         return cls(
             cluster_weight,
             cluster_bias,
@@ -161,6 +175,8 @@ class SearchGraph:
             np.concatenate(([0], np.cumsum(counts))).astype(np.int32),
             labels[order].astype(np.int32),
             weights[order].astype(np.float32),
+            codes,
+            code_scale,
             label_weight,
             np.ones(label_weight.shape[0], np.float32),
             label_bias,
@@ -188,14 +204,95 @@ class SearchGraph:
         """Width of the embeddings."""
         return self.label_weight.shape[1]
 
+    def save(self, folder: str | os.PathLike) -> None:
+        """Write the graph into a folder, one .npy file an array.
+
+        Parameters
+        ----------
+        folder : path
+            Created, or replaced if a graph was saved there; at no moment is it half written.
+
+        Raises
+        ------
+        FileExistsError
+            If there is something else under that name.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import numpy as np
+        >>> one = np.ones((1, 1), np.float32)
+        >>> edges = np.zeros((1, 1), np.int32)
+        >>> graph = SearchGraph.from_padded(one, one[0], 1.0, edges, one * 0, one, one[0])
+        >>> with tempfile.TemporaryDirectory() as parent:
+        ...     graph.save(f"{parent}/model")
+        ...     loaded = SearchGraph.load(f"{parent}/model")
+        >>> loaded.label_weight
+        array([[1.]], dtype=float32)
+        """
+        arrays, values = _split(self)
+        for name in _PARTS:
+            part = getattr(self, name)
+            if part is not None:
+                own, values[name] = _split(part)
+                arrays |= {f"{name}_{key}": array for key, array in own.items()}
+        write_folder(folder, arrays, values)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike, *, mmap: bool = True) -> "SearchGraph":
+        """Read a graph that `save` has written.
+
+        Parameters
+        ----------
+        folder : path
+            The folder.
+        mmap : bool, default=True
+            Map the arrays into memory: the system reads what searches touch, when they touch it,
+            and all processes share it. False reads everything now.
+
+        Returns
+        -------
+        graph : SearchGraph
+            Threads share it; workers of joblib are sent the files' names instead of the arrays. A
+            pickle holds the arrays themselves, so that it needs no folder.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the folder or one of its files is not there.
+        ValueError
+            If the folder holds something else, or was written by a later version.
+        """
+        arrays, values = read_folder(folder, mmap=mmap)
+        parts: dict[str, Any] = {}
+        for name, kind in _PARTS.items():
+            if name in values:
+                keys = [key for key in arrays if key.startswith(f"{name}_")]
+                own = {key.removeprefix(f"{name}_"): arrays.pop(key) for key in keys}
+                parts[name] = kind(**own, **values.pop(name))
+        given: dict[str, Any] = {**arrays, **values, **parts}
+        return cls(**given)
+
+    def reduced(self) -> "SearchGraph":
+        """Return this graph with `label_weight` in int8, a quarter of its memory.
+
+        Each weight is off by half a `label_scale` at most, hence a logit by half a `label_scale`
+        times the sum of the embedding's absolute values.
+        """
+        rounded, scale = round_rows(self.label_weight, 127)
+        return replace(self, label_weight=rounded, label_scale=scale * self.label_scale)
+
     def scratch(self, beam_width: int, k: int) -> Scratch:
         """Memory of the calling thread for searches of these sizes, made on first use."""
         kept = getattr(self._local, "scratch", None)
-        if kept is None or kept[0] != (beam_width, k):
-            made = make_scratch(self.n_clusters, self.n_labels, beam_width, k)
-            if kept is not None:  # what is as large as the model stays, its stamps in use
-                made = made._replace(logits=kept[1].logits, stamp=kept[1].stamp, row=kept[1].row)
-            kept = ((beam_width, k), made)
+        sizes = (beam_width, k)
+        if kept is None or kept[0] != sizes:
+            reach = min(self.n_labels, beam_width * self._longest_row)
+            made = make_scratch(self.arrays, beam_width, reach, k)
+            if kept is not None:  # what is as large as the model stays, its marks in use
+                paths = made.paths._replace(mark=kept[1].paths.mark, first=kept[1].paths.first)
+                made = made._replace(logits=kept[1].logits, paths=paths)
+            kept = (sizes, made)
             self._local.scratch = kept
         return kept[1]
 
@@ -206,6 +303,10 @@ class SearchGraph:
             self._local.features = np.zeros(self.ranker.n_features, np.float32)
         return self._local.features
 
+    @cached_property
+    def _longest_row(self) -> int:
+        return int(np.diff(self.indptr).max())
+
     def __getstate__(self):
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "_local"}
 
@@ -214,6 +315,86 @@ class SearchGraph:
         for name, value in state.items():
             object.__setattr__(self, name, value)
         self.__post_init__()
+
+
+def round_rows(weight: np.ndarray, largest: int) -> tuple[np.ndarray, np.ndarray]:
+    """Round rows to integers, each with the scale that brings its largest entry to `largest`.
+
+    Parameters
+    ----------
+    weight : ndarray of shape (n_rows, width), float32
+        Finite rows.
+    largest : int
+        At most 127.
+
+    Returns
+    -------
+    rounded : ndarray of shape (n_rows, width), int8
+    scale : ndarray of shape (n_rows,), float32
+        `scale` times `rounded` is off by half a `scale` at most; 0 for rows of zeros.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skxmc.search.graph import round_rows
+    >>> rounded, scale = round_rows(np.array([[2.54, -1.0], [0.0, 0.0]], dtype=np.float32), 127)
+    >>> rounded
+    array([[127, -50],
+           [  0,   0]], dtype=int8)
+    >>> scale
+    array([0.02, 0.  ], dtype=float32)
+    """
+    rounded, scale = np.empty(weight.shape, np.int8), np.empty(weight.shape[0], np.float32)
+    for part in gen_batches(weight.shape[0], _ROWS):
+        scale[part] = np.abs(weight[part]).max(axis=1, initial=0.0) / np.float32(largest)
+        step = np.maximum(scale[part], np.finfo(np.float32).tiny)[:, None]
+        rounded[part] = np.clip(np.rint(weight[part] / step), -largest, largest)
+    return rounded, scale
+
+
+def pack_rows(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Round rows to 4 bits: the two halves of a row share its bytes, 8 stands for zero.
+
+    Parameters
+    ----------
+    weight : ndarray of shape (n_rows, width), float32
+        Finite rows.
+
+    Returns
+    -------
+    codes : ndarray of shape (n_rows, (width + 1) // 2), uint8
+        The low four bits are of the first half.
+    scale : ndarray of shape (n_rows,), float32
+        As `round_rows` returns.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skxmc.search.graph import pack_rows
+    >>> codes, scale = pack_rows(np.array([[7.0, -1.0]], dtype=np.float32))
+    >>> codes & 15, codes >> 4
+    (array([[15]], dtype=uint8), array([[7]], dtype=uint8))
+    """
+    rounded, scale = round_rows(weight, 7)
+    half = (weight.shape[1] + 1) // 2
+    codes = (rounded[:, :half] + 8).view(np.uint8)
+    high = (rounded[:, half:] + 8).view(np.uint8)
+    codes[:, : high.shape[1]] |= high << 4
+    # where the width is odd the last byte has no high half
+    codes[:, high.shape[1] :] |= 8 << 4
+    return codes, scale
+
+
+# Fields of a graph that have arrays of their own, their names before these in a folder.
+_PARTS: dict[str, type] = {"encoder": FeatureTable, "ranker": RankerRows}
+
+
+def _split(owner) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Split the fields of a frozen dataclass into arrays and plain numbers."""
+    found = {f.name: getattr(owner, f.name) for f in fields(owner) if f.init}
+    arrays = {name: value for name, value in found.items() if isinstance(value, np.ndarray)}
+    values = {name: value for name, value in found.items() if isinstance(value, bool | int | float)}
+    return arrays, values
 
 
 def _freeze_arrays(owner) -> None:

@@ -64,7 +64,7 @@ class EliasSettings(Protocol):
     kappa: Any
     path_power: float
     beam_width: int
-    shortlist_size: int
+    shortlist_size: Any
     train_shortlist_size: int
     pool_size: Any
     n_negatives: Any

@@ -94,6 +94,7 @@ GOOD = {
     "memory_limit": [None, 1, 0.5],
     "n_jobs": [1, np.int64(1)],
     "batch_size": [1, 1000],
+    "shortlist_size": [1, "auto"],
 }
 
 

@@ -12,13 +12,18 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from skxmc.search.paths._kernels import (
+    PathScratch,
+    keep_best,
+    make_path_scratch,
+    shortlist_labels,
+)
+
 # SKXMC_NUMBA_CACHE=0 compiles anew in each process, for where no cache can be written
 _CACHE = os.environ.get("SKXMC_NUMBA_CACHE", "1") != "0"
 _SUMS = {"reassoc", "contract", "nsz"}
 # Rows whose cluster scores are made together: their embeddings stay in the second-level cache.
 BLOCK = 32
-# Dots of labels taken at once: their memory arrives side by side.
-_GROUP = 4
 
 
 class Graph(NamedTuple):
@@ -29,6 +34,8 @@ class Graph(NamedTuple):
     indptr: np.ndarray
     labels: np.ndarray
     log_weights: np.ndarray
+    label_codes: np.ndarray
+    code_scale: np.ndarray
     label_weight: np.ndarray
     label_scale: np.ndarray
     label_bias: np.ndarray
@@ -38,39 +45,34 @@ class Scratch(NamedTuple):
     """Memory of one thread, kept from call to call."""
 
     logits: np.ndarray  # (BLOCK, n_clusters) float32
-    stamp: np.ndarray  # (n_labels,) int32, the last row that met the label
-    row: np.ndarray  # (1,) int32, number of the current row
-    beam_key: np.ndarray  # (beam_width,) float32: score of a cluster, then of its next path
-    beam_label: np.ndarray  # (beam_width,) int32: the cluster, then the label of its next path
+    paths: PathScratch
+    beam: np.ndarray  # (beam_width,) int32, clusters, the best first
+    beam_key: np.ndarray  # (beam_width,) float32
+    beam_label: np.ndarray  # (beam_width,) int32, the cluster
     beam_heap: np.ndarray  # (beam_width,) int32
-    base: np.ndarray  # (beam_width,) float32, log score of the cluster
-    place: np.ndarray  # (beam_width, 2) int32, its edges still to follow
+    query: np.ndarray  # (2, code_width) float32, an embedding as `_code_logits` takes it
+    logit: np.ndarray  # (reach,) float32, of the shortlist
     best_key: np.ndarray  # (k,) float32
     best_label: np.ndarray  # (k,) int32
     best_heap: np.ndarray  # (k,) int32
-    group_path: np.ndarray  # (_GROUP,) float32
-    group_label: np.ndarray  # (_GROUP,) int32
-    group_logit: np.ndarray  # (_GROUP,) float32
 
 
-def make_scratch(n_clusters: int, n_labels: int, beam_width: int, k: int) -> Scratch:
-    """Allocate the memory that `search_rows` works in."""
+def make_scratch(graph: Graph, beam_width: int, reach: int, k: int) -> Scratch:
+    """Allocate the memory that `search_rows` works in; a beam leads to `reach` labels at most."""
+    n_clusters, (n_labels, code_width) = graph.cluster_bias.size, graph.label_codes.shape
     return Scratch(
         np.empty((BLOCK, n_clusters), np.float32),
-        np.zeros(n_labels, np.int32),
-        np.zeros(1, np.int32),
-        np.empty(beam_width, np.float32),
+        make_path_scratch(n_labels, beam_width, reach),
         np.empty(beam_width, np.int32),
-        np.empty(beam_width, np.int32),
-        np.empty(beam_width, np.float32),
-        np.empty((beam_width, 2), np.int32),
-        np.empty(k, np.float32),
-        np.empty(k, np.int32),
-        np.empty(k, np.int32),
-        np.empty(_GROUP, np.float32),
-        np.empty(_GROUP, np.int32),
-        np.empty(_GROUP, np.float32),
+        *_make_heap(beam_width),
+        np.empty((2, code_width), np.float32),
+        np.empty(reach, np.float32),
+        *_make_heap(k),
     )
+
+
+def _make_heap(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return np.empty(size, np.float32), np.empty(size, np.int32), np.empty(size, np.int32)
 
 
 @njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
@@ -109,18 +111,23 @@ def encode_rows(indptr, indices, data, table, column_scale, unit_rows, length, o
 
 @njit(cache=_CACHE, nogil=True)
 def search_rows(
-    graph, embeddings, log_alpha, path_power, beam_width, shortlist_size, scratch, labels, scores
-):
+    graph, embeddings, log_alpha, path_power, beam_width, shortlist_size, n_rescored,
+    scratch, labels, scores,
+):  # fmt: skip
     """Write the best labels of each row into `labels` and `scores`, both (n_rows, k)."""
     n_rows = embeddings.shape[0]
     for start in range(0, n_rows, BLOCK):
         stop = min(n_rows, start + BLOCK)
         _cluster_logits(embeddings[start:stop], graph, scratch.logits)
         for i in range(start, stop):
-            _follow_beam(graph, scratch.logits[i - start], log_alpha, beam_width, scratch)
-            n_best = _best_labels(
-                graph, embeddings[i], path_power, beam_width, shortlist_size, scratch
-            )
+            _select_beam(scratch.logits[i - start], log_alpha, beam_width, scratch)
+            n = shortlist_labels(
+                graph.indptr, graph.labels, graph.log_weights,
+                scratch.beam, shortlist_size, scratch.paths,
+            )  # fmt: skip
+            if n > n_rescored:
+                n = _choose_by_codes(graph, embeddings[i], path_power, n, n_rescored, scratch)
+            n_best = _best_labels(graph, embeddings[i], path_power, n, scratch)
             # a ranker of the best few would put its own scores into best_key here
             _write_best(n_best, scratch, labels[i], scores[i])
 
@@ -156,8 +163,8 @@ def _cluster_logits(embeddings, graph, out):
 
 
 @njit(cache=_CACHE, nogil=True)
-def _follow_beam(graph, logits, log_alpha, beam_width, scratch):
-    """Find the best clusters of a row and make a heap of the first path of each."""
+def _select_beam(logits, log_alpha, beam_width, scratch):
+    """Find the best clusters of a row, the best first, and the logs of their scores."""
     largest = np.float32(-np.inf)
     for c in range(logits.shape[0]):
         largest = max(largest, logits[c])
@@ -166,98 +173,111 @@ def _follow_beam(graph, logits, log_alpha, beam_width, scratch):
         mass += np.exp(logits[c] - largest)
     shift = np.float32(log_alpha - np.log(mass)) - largest
     key, label, heap = scratch.beam_key, scratch.beam_label, scratch.beam_heap
-    n = 0
+    n, worst = 0, np.float32(-np.inf)
     for c in range(logits.shape[0]):
-        n = _offer(key, label, heap, n, beam_width, logits[c], np.int32(c))
-    for b in range(n):
-        cluster = -label[b]
-        scratch.base[b] = min(np.float32(0.0), shift - key[b])
-        scratch.place[b, 0] = graph.indptr[cluster]
-        scratch.place[b, 1] = graph.indptr[cluster + 1]
-        heap[b] = b
-        _next_path(graph, scratch, b)
-    for q in range(n // 2, -1, -1):
-        _sift_down(key, label, heap, n, q)
+        if n < beam_width or logits[c] > worst:
+            n = _offer(key, label, heap, n, beam_width, logits[c], np.int32(c))
+            worst = -key[heap[0]]
+    for b in range(beam_width - 1, -1, -1):
+        scratch.beam[b] = -label[heap[0]]
+        scratch.paths.base[b] = min(np.float32(0.0), shift - key[heap[0]])
+        heap[0] = heap[b]
+        _sift_down(key, label, heap, b, 0)
 
 
 @njit(cache=_CACHE, nogil=True)
-def _next_path(graph, scratch, b):
-    """Let the key of beam slot b be that of its next edge; edges are sorted, best first."""
-    p = scratch.place[b, 0]
-    if p == scratch.place[b, 1]:
-        scratch.beam_key[b] = -np.inf
-        scratch.beam_label[b] = -1
-    else:
-        scratch.beam_key[b] = scratch.base[b] + graph.log_weights[p]
-        scratch.beam_label[b] = graph.labels[p]
-        scratch.place[b, 0] = p + 1
+def _choose_by_codes(graph, embedding, path_power, n, size, scratch):
+    """Keep those `size` labels of a shortlist of n that score best by their codes."""
+    _prepare_query(embedding, scratch.query)
+    _code_logits(graph, scratch.query, scratch.paths.label, n, scratch.logit)
+    _log_scores(scratch.paths.path, path_power, n, scratch.logit)
+    return keep_best(scratch.logit, n, size, scratch.paths)
 
 
 @njit(cache=_CACHE, nogil=True)
-def _best_labels(graph, embedding, path_power, beam_width, shortlist_size, scratch):
-    """Follow paths from the best downwards, score their labels and keep the best k.
+def _prepare_query(embedding, query):
+    """Turn an embedding into factors of codes' low halves and of whole bytes.
 
-    A label's first path is its best. Scores are at most the path's, so that the rest is left out
-    as soon as no path can lead into the best k any more. Returns how many labels were kept.
+    A byte is 16 high + low: the high half's factor goes on the byte, the excess off the low half's.
     """
-    key, label, heap = scratch.beam_key, scratch.beam_label, scratch.beam_heap
-    k = scratch.best_key.shape[0]
-    if scratch.row[0] == np.iinfo(np.int32).max:
-        scratch.stamp[:] = 0
-        scratch.row[0] = 0
-    scratch.row[0] += 1
-    row = scratch.row[0]
-    n_best, n_group, left = 0, 0, shortlist_size
-    while True:
-        b = heap[0]
-        over = label[b] < 0 or left == 0
-        if not over:
-            if scratch.stamp[label[b]] != row:
-                scratch.stamp[label[b]] = row
-                scratch.group_path[n_group] = np.exp(path_power * key[b])
-                scratch.group_label[n_group] = label[b]
-                n_group += 1
-                left -= 1
-            _next_path(graph, scratch, b)
-            _sift_down(key, label, heap, beam_width, 0)
-        if n_group == _GROUP or (over and n_group > 0):
-            n_best = _score_group(graph, embedding, n_group, n_best, scratch)
-            # a hair above, as exp need not be monotone to the last bit
-            path = scratch.group_path[n_group - 1] * np.float32(1.000001)
-            over |= n_best == k and path < -scratch.best_key[scratch.best_heap[0]]
-            n_group = 0
-        if over:
-            return n_best
+    width = query.shape[1]
+    for j in range(width):
+        high = embedding[width + j] if width + j < embedding.shape[0] else np.float32(0.0)
+        query[1, j] = high / np.float32(16.0)
+        query[0, j] = embedding[j] - query[1, j]
+
+
+@njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
+def _code_logits(graph, query, labels, n, out):
+    """Logits of n labels by their codes: two numbers from 0 to 15 a byte, 8 stands for zero."""
+    codes, low, byte = graph.label_codes, query[0], query[1]
+    zero = np.float32(0.0)
+    for j in range(low.shape[0]):
+        zero += np.float32(8.0) * low[j] + np.float32(136.0) * byte[j]
+    for q in range(0, n, 4):
+        q1, q2, q3 = min(q + 1, n - 1), min(q + 2, n - 1), min(q + 3, n - 1)
+        c0, c1, c2, c3 = codes[labels[q]], codes[labels[q1]], codes[labels[q2]], codes[labels[q3]]
+        z0 = z1 = z2 = z3 = np.float32(0.0)
+        for j in range(low.shape[0]):
+            # as int32: of bytes LLVM makes narrow vectors, slower by half
+            b0, b1, b2, b3 = np.int32(c0[j]), np.int32(c1[j]), np.int32(c2[j]), np.int32(c3[j])
+            z0 += low[j] * np.float32(b0 & 15) + byte[j] * np.float32(b0)
+            z1 += low[j] * np.float32(b1 & 15) + byte[j] * np.float32(b1)
+            z2 += low[j] * np.float32(b2 & 15) + byte[j] * np.float32(b2)
+            z3 += low[j] * np.float32(b3 & 15) + byte[j] * np.float32(b3)
+        out[q], out[q1], out[q2], out[q3] = z0, z1, z2, z3
+    for q in range(n):
+        out[q] = (out[q] - zero) * graph.code_scale[labels[q]] + graph.label_bias[labels[q]]
+
+
+@njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
+def _log_scores(path, path_power, n, logit):
+    """Turn logits z into log scores, path_power log path + log sigmoid(z), to within 0.006.
+
+    log sigmoid(z) = min(z, 0) - log(1 + exp(-|z|)), whose last part is fitted by a fraction: it
+    only orders labels by their codes, and unlike exponentials it runs in vectors.
+    """
+    for q in range(n):
+        t = abs(logit[q])
+        below = np.float32(1.0) + t * (
+            np.float32(0.852) + t * (np.float32(-0.092) + t * np.float32(0.4225))
+        )
+        rest = np.float32(np.log(2.0)) / below
+        logit[q] = path_power * path[q] + min(logit[q], np.float32(0.0)) - rest
 
 
 @njit(cache=_CACHE, nogil=True)
-def _score_group(graph, embedding, n_group, n_best, scratch):
-    """Score a few labels side by side and offer them to the best k."""
-    for q in range(n_group, _GROUP):
-        scratch.group_label[q] = scratch.group_label[0]
-    _label_logits(graph, embedding, scratch.group_label, scratch.group_logit)
-    for q in range(n_group):
-        score = scratch.group_path[q] / (np.float32(1.0) + np.exp(-scratch.group_logit[q]))
-        n_best = _offer(
-            scratch.best_key, scratch.best_label, scratch.best_heap, n_best,
-            scratch.best_key.shape[0], score, scratch.group_label[q],
-        )  # fmt: skip
+def _best_labels(graph, embedding, path_power, n, scratch):
+    """Score a shortlist of n labels and keep the best k; returns how many."""
+    label, path, logit = scratch.paths.label, scratch.paths.path, scratch.logit
+    key, name, heap = scratch.best_key, scratch.best_label, scratch.best_heap
+    _row_logits(graph, embedding, label, n, logit)
+    n_best = 0
+    for q in range(n):
+        score = np.exp(path_power * path[q]) / (np.float32(1.0) + np.exp(-logit[q]))
+        n_best = _offer(key, name, heap, n_best, key.shape[0], score, label[q])
     return n_best
 
 
 @njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
-def _label_logits(graph, embedding, labels, out):
-    """Logits of `_GROUP` labels; sums are of float32, whatever the labels' precision."""
+def _row_logits(graph, embedding, labels, n, out):
+    """Logits of n labels; sums are of float32, whatever the rows' precision.
+
+    Four at a time, whose memory arrives side by side; the last ones may be done twice.
+    """
     weight = graph.label_weight
-    w0, w1, w2, w3 = weight[labels[0]], weight[labels[1]], weight[labels[2]], weight[labels[3]]
-    z0 = z1 = z2 = z3 = np.float32(0.0)
-    for j in range(weight.shape[1]):
-        z0 += embedding[j] * np.float32(w0[j])
-        z1 += embedding[j] * np.float32(w1[j])
-        z2 += embedding[j] * np.float32(w2[j])
-        z3 += embedding[j] * np.float32(w3[j])
-    out[0], out[1], out[2], out[3] = z0, z1, z2, z3
-    for q in range(4):
+    for q in range(0, n, 4):
+        q1, q2, q3 = min(q + 1, n - 1), min(q + 2, n - 1), min(q + 3, n - 1)
+        w0, w1 = weight[labels[q]], weight[labels[q1]]
+        w2, w3 = weight[labels[q2]], weight[labels[q3]]
+        z0 = z1 = z2 = z3 = np.float32(0.0)
+        for j in range(weight.shape[1]):
+            z0 += embedding[j] * np.float32(w0[j])
+            z1 += embedding[j] * np.float32(w1[j])
+            z2 += embedding[j] * np.float32(w2[j])
+            z3 += embedding[j] * np.float32(w3[j])
+        out[q], out[q1], out[q2], out[q3] = z0, z1, z2, z3
+    for q in range(n):
         out[q] = out[q] * graph.label_scale[labels[q]] + graph.label_bias[labels[q]]
 
 

@@ -1,0 +1,171 @@
+"""Numba kernels from a beam of clusters to the labels with the best paths, for one row.
+
+A path leads over one cluster of the beam and one of its edges; its log score is the sum of theirs.
+Edges of a cluster are sorted, so that the paths above a bound are a prefix of each cluster's.
+Bounds are found by bisection and prefixes read in one go: no heap, hardly a branch to guess.
+"""
+
+import os
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+# SKXMC_NUMBA_CACHE=0 compiles anew in each process, for where no cache can be written
+_CACHE = os.environ.get("SKXMC_NUMBA_CACHE", "1") != "0"
+_BISECTIONS = 24
+# columns of PathScratch.place
+_NEXT, _TOO_FEW, _ENOUGH, _PROBE, _END = range(5)
+
+
+class PathScratch(NamedTuple):
+    """Memory of one thread; the first `n` of `label` and `path` are the shortlist."""
+
+    base: np.ndarray  # (beam_width,) float32, log scores of the clusters, written by the caller
+    place: np.ndarray  # (beam_width, 5) int32, edges: next one, stops of two bounds, a try, end
+    mark: np.ndarray  # (n_labels,) int32, place of a label in the shortlist, counted from `first`
+    first: np.ndarray  # (1,) int32, marks below belong to earlier rows
+    label: np.ndarray  # (reach,) int32
+    path: np.ndarray  # (reach,) float32, best log path score of the label
+    order: np.ndarray  # (reach,) int32, integers that compare as keys do
+
+
+def make_path_scratch(n_labels: int, beam_width: int, reach: int) -> PathScratch:
+    """Allocate memory for beams that lead to at most `reach` labels."""
+    return PathScratch(
+        np.empty(beam_width, np.float32),
+        np.empty((beam_width, 5), np.int32),
+        np.zeros(n_labels, np.int32),
+        np.ones(1, np.int32),
+        np.empty(reach, np.int32),
+        np.empty(reach, np.float32),
+        np.empty(reach, np.int32),
+    )
+
+
+@njit(cache=_CACHE, nogil=True)
+def shortlist_labels(indptr, labels, log_weights, beam, size, scratch):
+    """Find the `size` labels with the best paths, ties by the smaller label; returns how many.
+
+    `beam` has the clusters, `scratch.base` their log scores. The shortlist comes in no order, but
+    with the best cluster first good labels tend to stand in front.
+    """
+    place, reach = scratch.place, scratch.label.shape[0]
+    for b in range(beam.shape[0]):
+        place[b, _NEXT] = indptr[beam[b]]
+        place[b, _END] = indptr[beam[b] + 1]
+    if scratch.first[0] > np.iinfo(np.int32).max - reach:
+        scratch.mark[:] = 0
+        scratch.first[0] = 1
+    n = 0
+    while n < size:
+        left = size - n
+        # some labels come over several clusters, so that there are more paths than labels
+        if _extend(log_weights, left + left // 4, 2 * left + 16, beam.shape[0], scratch) == 0:
+            break
+        n = _collect(labels, log_weights, beam.shape[0], n, scratch)
+    scratch.first[0] += n
+    return keep_best(scratch.path, n, size, scratch)
+
+
+@njit(cache=_CACHE, nogil=True)
+def _extend(log_weights, fewest, most, n_beam, scratch):
+    """Set stops of a bound that `fewest` to about `most` more paths reach; returns how many do."""
+    place, base = scratch.place, scratch.base
+    low, high, total = np.float32(np.inf), np.float32(-np.inf), 0
+    for b in range(n_beam):
+        place[b, _TOO_FEW], place[b, _ENOUGH] = place[b, _NEXT], place[b, _END]
+        if place[b, _NEXT] < place[b, _END]:
+            high = max(high, base[b] + log_weights[place[b, _NEXT]])
+            low = min(low, base[b] + log_weights[place[b, _END] - 1])
+            total += place[b, _END] - place[b, _NEXT]
+    for _ in range(_BISECTIONS):
+        if total <= most:
+            break
+        bound = np.float32(0.5) * (low + high)
+        count = 0
+        for b in range(n_beam):
+            start, stop = place[b, _TOO_FEW], place[b, _ENOUGH]
+            while start < stop:
+                middle = (start + stop) // 2
+                if base[b] + log_weights[middle] >= bound:
+                    start = middle + 1
+                else:
+                    stop = middle
+            place[b, _PROBE] = start
+            count += start - place[b, _NEXT]
+        if count < fewest:
+            high = bound
+            place[:n_beam, _TOO_FEW] = place[:n_beam, _PROBE]
+        else:
+            low, total = bound, count
+            place[:n_beam, _ENOUGH] = place[:n_beam, _PROBE]
+    return total
+
+
+@njit(cache=_CACHE, nogil=True)
+def _collect(labels, log_weights, n_beam, n, scratch):
+    """Add the labels before the stops to a shortlist of n, each with its best path."""
+    place, mark, first = scratch.place, scratch.mark, scratch.first[0]
+    label, path = scratch.label, scratch.path
+    for b in range(n_beam):
+        base = scratch.base[b]
+        for p in range(place[b, _NEXT], place[b, _ENOUGH]):
+            score = base + log_weights[p]
+            at = mark[labels[p]] - first
+            if at < 0:
+                mark[labels[p]] = first + n
+                label[n], path[n] = labels[p], score
+                n += 1
+            elif score > path[at]:
+                path[at] = score
+        place[b, _NEXT] = place[b, _ENOUGH]
+    return n
+
+
+@njit(cache=_CACHE, nogil=True)
+def keep_best(key, n, size, scratch):
+    """Keep the `size` labels of the largest keys, ties by the smaller label; returns how many.
+
+    The shortlist has n labels, as `key` has; they stay in their order.
+    """
+    if n <= size:
+        return n
+    label, path, order = scratch.label, scratch.path, scratch.order
+    bits = key.view(np.int32)
+    for q in range(n):  # sign and magnitude become integers that sort alike, -0.0 as 0.0
+        order[q] = bits[q] if bits[q] >= 0 else -(bits[q] & 0x7FFFFFFF)
+    bound, count = _largest_bound(order[:n], size)
+    if count > size:  # of those that tie at the bound, the smallest labels
+        for q in range(n):
+            if order[q] > bound:
+                order[q] = 1
+            elif order[q] == bound:
+                order[q] = -label[q]
+            else:
+                order[q] = np.iinfo(np.int32).min
+        bound, _ = _largest_bound(order[:n], size)
+    kept = 0
+    for q in range(n):
+        if order[q] >= bound:
+            label[kept], path[kept] = label[q], path[q]
+            kept += 1
+    return kept
+
+
+@njit(cache=_CACHE, nogil=True)
+def _largest_bound(order, size):
+    """Find the largest bound that `size` or more integers reach, and how many do."""
+    low, high, reached = order[0], order[0], order.shape[0]
+    for q in range(order.shape[0]):
+        low, high = min(low, order[q]), max(high, order[q])
+    while low < high:
+        middle = np.int32(high - (np.int64(high) - low) // 2)
+        count = 0
+        for q in range(order.shape[0]):
+            count += order[q] >= middle
+        if count >= size:
+            low, reached = middle, count
+        else:
+            high = np.int32(middle - 1)
+    return low, reached
