@@ -10,8 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
+from peers.environments import cache_folder
 
 HERE = Path(__file__).resolve().parent
+PARTS = ("X_train", "Y_train", "X_test", "Y_test")
+# what is measured of every method compared; coverage is the share of labels hit at least once
+METRICS = {
+    "precision": (1, 3, 5),
+    "ndcg": (5,),
+    "psp": (1, 3, 5),
+    "recall": (10, 100),
+    "coverage": (5,),
+}
+SHORT = {"precision": "P", "ndcg": "nDCG", "psp": "PSP", "recall": "R", "coverage": "cov"}
 
 
 def describe_machine() -> dict:
@@ -30,10 +41,7 @@ def describe_machine() -> dict:
 
 def load_folder(folder: Path):
     """Read X_train.npz, Y_train.npz, X_test.npz, Y_test.npz as CSR."""
-    return tuple(
-        sp.csr_array(sp.load_npz(folder / f"{part}.npz"))
-        for part in ("X_train", "Y_train", "X_test", "Y_test")
-    )
+    return tuple(sp.csr_array(sp.load_npz(folder / f"{part}.npz")) for part in PARTS)
 
 
 def load_bundled():
@@ -53,6 +61,43 @@ def load_bundled():
     X_train = vectorizer.fit_transform(data.data_train)
     X_test = vectorizer.transform(data.data_test)
     return X_train, data.target_train, X_test, data.target_test
+
+
+def data_folders(named: list[str]) -> list[Path]:
+    """Return the folders named on the command line, or one with the bundled data."""
+    if named:
+        return [Path(name) for name in named]
+    folder = cache_folder() / "data" / "bundled"
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, matrix in zip(PARTS, load_bundled(), strict=True):
+        sp.save_npz(folder / f"{part}.npz", sp.csr_matrix(matrix))
+    return [folder]
+
+
+def quality(folder: Path, found: Path) -> dict[str, float]:
+    """Metrics in percent of label columns that a competitor wrote to an npz file, best first."""
+    from skxmc.metrics import evaluate_topk, propensities
+    from skxmc.topk import TopK
+
+    _, Y_train, _, Y_test = load_folder(folder)
+    with np.load(found) as file:
+        top = TopK(file["indices"].astype(np.int64), file["scores"])
+    Y_test, deepest = Y_test[: top.indices.shape[0]], top.indices.shape[1]
+    values: dict[str, float] = {}
+    for metric, ks in METRICS.items():
+        ks = sorted({min(k, deepest) for k in ks})
+        values |= evaluate_topk(Y_test, top, ks, [metric], propensities=propensities(Y_train))
+    return {
+        f"{SHORT[metric]}@{k}": 100 * values[f"{metric}_at_{min(k, deepest)}"]
+        for metric, ks in METRICS.items()
+        for k in ks
+    }
+
+
+def load_results(name: str) -> list[dict]:
+    """Return what an earlier run wrote, nothing if there was none."""
+    target = HERE / "results" / f"{name}.json"
+    return json.loads(target.read_text())["results"] if target.exists() else []
 
 
 def save(name: str, results) -> Path:
