@@ -42,7 +42,8 @@ def _ours(name: str, estimator: str, load: dict | None = None, **parameters) -> 
 
 ELIAS = _ours("Elias", "EliasClassifier")
 SNM = _ours("SNM", "SNMClassifier")
-OURS = [ELIAS, _ours("Elias, no ranker", "EliasClassifier", ranker=None), SNM]
+ELIAS_ALONE = _ours("Elias, no ranker", "EliasClassifier", ranker=None)
+OURS = [ELIAS, ELIAS_ALONE, SNM]
 
 PECOS = Competitor("PECOS", "pecos")
 OMIKUJI = Competitor("Omikuji", "omikuji")
@@ -69,6 +70,7 @@ SEARCH_PEERS = [
 ]
 SEARCH_OURS = [
     ELIAS,
+    ELIAS_ALONE,
     *(
         _ours(f"Elias, K={size}", "EliasClassifier", {"shortlist_size": size})
         for size in (1000, 500)

@@ -10,6 +10,10 @@ from sklearn.svm import LinearSVC
 class OneVsRest(protocol.Runner):
     """One linear classifier a label, dense scores."""
 
+    def prepare_training(self, X, Y, folder):
+        """Make labels int64: with int8 the classifiers of scikit-learn 1.9.1 come out wrong."""
+        return X, Y.astype("int64")
+
     def train(self, data, folder):
         """Fit, one label after the other (worker processes would copy X)."""
         X, Y = data
