@@ -15,18 +15,23 @@ parameters, seed, threads, data) is not run again, unless --fresh says so.
 
 import argparse
 import datetime
-import tempfile
 from pathlib import Path
 
 import numpy as np
-import scipy.sparse as sp
-from common import data_folders, describe_machine, load_results, print_table, quality, save
+from common import (
+    competitor_parser,
+    data_folders,
+    describe_machine,
+    find_quality,
+    load_results,
+    print_machine,
+    print_table,
+    save,
+)
 from peers import launch
-from peers.competitors import OURS, PEERS, Competitor, chosen, why_not
-from peers.environments import PeerMissing, cache_folder
+from peers.competitors import OURS, PEERS, Competitor, taking_part
 
 NAME = "accuracy"
-K = 100
 COSTS = ("fit_cpu_s", "peak_mb", "model_mb")
 
 
@@ -35,34 +40,21 @@ def main(arguments: list[str] | None = None) -> None:
     args = parse(arguments)
     entries = load_results(NAME)
     for folder in data_folders(args.folders):
-        n_labels = sp.load_npz(folder / "Y_train.npz").shape[1]
         rows = []
-        for competitor in chosen(OURS + PEERS, args.only):
-            reason = why_not(competitor, n_labels)
-            if reason:
-                print(f"{folder.name}: {competitor.name} is left out: {reason}")
-                continue
+        for competitor in taking_part(OURS + PEERS, args.only, folder):
             seeds = range(args.seeds) if competitor.ours else (0,)
-            try:
-                found = [result(competitor, folder, seed, entries, args) for seed in seeds]
-            except PeerMissing as missing:
-                print(f"{folder.name}: {competitor.name} is left out: {missing}")
-                continue
+            found = [result(competitor, folder, seed, entries, args) for seed in seeds]
             rows.append(summarize(competitor.name, found))
         if rows:
             report(folder.name, rows)
-    for key, value in describe_machine().items():
-        print(f"{key}: {value}")
+    print_machine()
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folders", nargs="*", help="data folders; the bundled data by default")
-    parser.add_argument("--only", nargs="+", help="`ours`, `peers`, names of competitors")
+    parser = competitor_parser(__doc__)
     parser.add_argument("--seeds", type=int, default=3, help="seeds for ours")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--models", type=Path, default=cache_folder() / "models")
     parser.add_argument("--fresh", action="store_true", help="measure again what is on file")
     return parser.parse_args(arguments)
 
@@ -80,27 +72,20 @@ def result(
     model, record = launch.kept_model(competitor, folder, args.models, seed)
     if args.fresh or record is None or record["configuration"] != configuration:
         model, record = launch.fit(competitor, folder, args.models, args.threads, seed)
+    with launch.Session(competitor, folder, model, args.threads) as session:
+        cost, metrics = find_quality(session, folder)
     measured = {
         **name,
         "commit": describe_machine()["commit"],
         "date": datetime.date.today().isoformat(),
         "configuration": configuration,
         "fit": record["fit"],
-        **predict(competitor, folder, model, args.threads),
+        "predict": cost,
+        "metrics": metrics,
     }
     entries[:] = [entry for entry in entries if entry not in same] + [measured]
     save(NAME, entries)
     return measured
-
-
-def predict(competitor: Competitor, folder: Path, model: Path, threads: int) -> dict:
-    """Find the best 100 labels of all test rows and measure them."""
-    k = min(K, sp.load_npz(folder / "Y_train.npz").shape[1])
-    with tempfile.TemporaryDirectory() as scratch:
-        out = Path(scratch) / "top.npz"
-        with launch.Session(competitor, folder, model, threads) as session:
-            cost = session.ask(f"predict --k {k} --out {out}")
-        return {"predict": cost, "metrics": quality(folder, out)}
 
 
 def summarize(name: str, found: list[dict]) -> dict:

@@ -18,7 +18,7 @@ import time
 import numba
 import numpy as np
 import torch
-from common import data_folders, describe_machine, load_folder, print_table, save
+from common import data_folders, load_folder, print_machine, print_table, save
 from dense_elias import DenseElias, optimizers
 
 from skxmc import EliasClassifier
@@ -109,8 +109,7 @@ def main(arguments: list[str] | None = None) -> None:
         results += compare(folder.name, X[: args.rows], Y[: args.rows], args)
         print_table(results)
         save("elias_step", results)
-    for key, value in describe_machine().items():
-        print(f"{key}: {value}")
+    print_machine()
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

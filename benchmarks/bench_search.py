@@ -12,14 +12,18 @@ the library's defaults (--fresh trains all anew: do so after a change in trainin
 """
 
 import argparse
-import tempfile
-from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
-import scipy.sparse as sp
-from common import data_folders, describe_machine, print_table, quality, save
+from common import (
+    competitor_parser,
+    data_folders,
+    find_quality,
+    print_machine,
+    print_table,
+    save,
+)
 from peers import launch
 from peers.competitors import (
     ELIAS,
@@ -28,10 +32,8 @@ from peers.competitors import (
     SEARCH_OURS,
     SEARCH_PEERS,
     Competitor,
-    chosen,
-    why_not,
+    taking_part,
 )
-from peers.environments import PeerMissing, cache_folder
 
 KS = (5, 100)
 QUALITY = ("P@1", "P@5", "R@100")
@@ -81,48 +83,35 @@ def main(arguments: list[str] | None = None) -> None:
     args = parse(arguments)
     results = []
     for folder in data_folders(args.folders):
-        models = ready_models(chosen(SEARCH_OURS + SEARCH_PEERS, args.only), folder, args)
+        models = ready_models(folder, args)
         if models:
             results.append(measure(folder, models, args))
             report(results[-1])
             save("search", results)
-    for key, value in describe_machine().items():
-        print(f"{key}: {value}")
+    print_machine()
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folders", nargs="*", help="data folders; the bundled data by default")
-    parser.add_argument("--only", nargs="+", help="`ours`, `peers`, names of competitors")
+    parser = competitor_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--seconds", type=float, default=2.0, help="about what a batch takes")
     parser.add_argument("--single", type=int, default=300, help="single rows in a round")
-    parser.add_argument("--models", type=Path, default=cache_folder() / "models")
     parser.add_argument("--fresh", action="store_true", help="train anew what is on disk")
     return parser.parse_args(arguments)
 
 
-def ready_models(
-    competitors: Iterable[Competitor], folder: Path, args: argparse.Namespace
-) -> list[tuple[Competitor, Path]]:
+def ready_models(folder: Path, args: argparse.Namespace) -> list[tuple[Competitor, Path]]:
     """Return those that can take part and their models, trained where there is none."""
-    n_labels = sp.load_npz(folder / "Y_train.npz").shape[1]
     found, trained = [], set()
-    for competitor in competitors:
-        try:
-            reason = why_not(competitor, n_labels)
-            if reason:
-                raise PeerMissing(reason)
-            model, record = launch.kept_model(competitor, folder, args.models)
-            if model not in trained and (record is None or args.fresh):
-                print(f"{folder.name}: training {competitor.name}", flush=True)
-                launch.fit(competitor, folder, args.models)
-            trained.add(model)
-            found.append((competitor, model))
-        except PeerMissing as missing:
-            print(f"{folder.name}: {competitor.name} is left out: {missing}")
+    for competitor in taking_part(SEARCH_OURS + SEARCH_PEERS, args.only, folder):
+        model, record = launch.kept_model(competitor, folder, args.models)
+        if model not in trained and (record is None or args.fresh):
+            print(f"{folder.name}: training {competitor.name}", flush=True)
+            launch.fit(competitor, folder, args.models)
+        trained.add(model)
+        found.append((competitor, model))
     return found
 
 
@@ -139,11 +128,12 @@ def measure(folder: Path, models: list[tuple[Competitor, Path]], args: argparse.
             for threads in args.threads
         ]
         qualities: dict[str, dict[str, float]] = {}
-        rates: dict[str, float] = {}
+        costs: dict[str, dict] = {}
         for one in contestants:
             if one.name not in qualities:
-                qualities[one.name], rates[one.name] = find_quality(folder, one.session)
-            one.rows = max(SMALLEST_BATCH, int(rates[one.name] * args.seconds))
+                costs[one.name], qualities[one.name] = find_quality(one.session, folder)
+            rate = costs[one.name]["rows_per_cpu_s"]
+            one.rows = max(SMALLEST_BATCH, int(rate * args.seconds))
         for turn in range(args.rounds):
             print(f"{folder.name}: round {turn + 1} of {args.rounds}", flush=True)
             for one in contestants[:: 1 if turn % 2 == 0 else -1]:
@@ -153,22 +143,12 @@ def measure(folder: Path, models: list[tuple[Competitor, Path]], args: argparse.
                 "competitor": one.name,
                 "threads": one.threads,
                 **one.median(),
-                **qualities[one.name],
+                **{name: qualities[one.name][name] for name in QUALITY},
                 **{shown: one.session.loaded[key] for shown, key in LOADING.items()},
             }
             for one in contestants
         ]
     return {"data": folder.name, "table": table, "ratios": ratios(contestants)}
-
-
-def find_quality(folder: Path, session: launch.Session) -> tuple[dict[str, float], float]:
-    """Metrics over all test rows, and rows per CPU second at k = 100."""
-    k = min(KS[-1], sp.load_npz(folder / "Y_train.npz").shape[1])
-    with tempfile.TemporaryDirectory() as scratch:
-        out = Path(scratch) / "top.npz"
-        rate = session.ask(f"predict --k {k} --out {out}")["rows_per_cpu_s"]
-        found = quality(folder, out)
-    return {name: found[name] for name in QUALITY}, rate
 
 
 def ratios(contestants: list[Contestant]) -> list[dict]:

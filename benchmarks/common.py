@@ -1,10 +1,12 @@
 """What the benchmark scripts share: the machine's name, data, tables and result files."""
 
+import argparse
 import datetime
 import json
 import os
 import platform
 import subprocess
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
@@ -74,6 +76,28 @@ def data_folders(named: list[str]) -> list[Path]:
     return [folder]
 
 
+def competitor_parser(description: str) -> argparse.ArgumentParser:
+    """Make the command line that scripts with competitors share."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("folders", nargs="*", help="data folders; the bundled data by default")
+    parser.add_argument("--only", nargs="+", help="`ours`, `peers`, names of competitors")
+    parser.add_argument("--models", type=Path, default=cache_folder() / "models")
+    return parser
+
+
+def find_quality(session, folder: Path) -> tuple[dict, dict[str, float]]:
+    """Ask a session for the best 100 labels of all test rows; return its costs and metrics."""
+    k = min(100, n_labels(folder))
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch) / "top.npz"
+        return session.ask(f"predict --k {k} --out {out}"), quality(folder, out)
+
+
+def n_labels(folder: Path) -> int:
+    """Count the labels of a data folder."""
+    return sp.load_npz(folder / "Y_train.npz").shape[1]
+
+
 def quality(folder: Path, found: Path) -> dict[str, float]:
     """Metrics in percent of label columns that a competitor wrote to an npz file, best first."""
     from skxmc.metrics import evaluate_topk, propensities
@@ -106,6 +130,12 @@ def save(name: str, results) -> Path:
     target.parent.mkdir(exist_ok=True)
     target.write_text(json.dumps({"machine": describe_machine(), "results": results}, indent=1))
     return target
+
+
+def print_machine() -> None:
+    """Print what `describe_machine` tells."""
+    for key, value in describe_machine().items():
+        print(f"{key}: {value}")
 
 
 def print_table(rows: list[dict]) -> None:

@@ -2,6 +2,11 @@
 
 import inspect
 from dataclasses import dataclass, field
+from pathlib import Path
+
+import scipy.sparse as sp
+
+from peers.environments import RECIPES, PeerMissing, python_of
 
 BONSAI = {"cluster_balanced": False, "cluster_k": 100, "max_depth": 3}
 # more labels than this would take one-versus-rest hours and gigabytes
@@ -78,6 +83,20 @@ SEARCH_OURS = [
 ]
 
 
+def taking_part(
+    competitors: list[Competitor], only: list[str] | None, folder: Path
+) -> list[Competitor]:
+    """Return those asked for that can take part, and say why the others cannot."""
+    found, n_labels = [], sp.load_npz(folder / "Y_train.npz").shape[1]
+    for competitor in chosen(competitors, only):
+        reason = why_not(competitor, n_labels)
+        if reason:
+            print(f"{folder.name}: {competitor.name} is left out: {reason}")
+        else:
+            found.append(competitor)
+    return found
+
+
 def chosen(competitors: list[Competitor], only: list[str] | None) -> list[Competitor]:
     """Return those asked for by name, or as `ours` or `peers`."""
     if not only:
@@ -95,8 +114,16 @@ def why_not(competitor: Competitor, n_labels: int) -> str | None:
     """Return the reason why a competitor cannot take part, None if it can."""
     if competitor.max_labels is not None and n_labels > competitor.max_labels:
         return f"{n_labels} labels are too many for it (limit {competitor.max_labels})"
-    if not competitor.ours:
-        return None
+    try:
+        if competitor.script in RECIPES:
+            python_of(competitor.script)
+    except PeerMissing as missing:
+        return str(missing)
+    return unknown_parameters(competitor) if competitor.ours else None
+
+
+def unknown_parameters(competitor: Competitor) -> str | None:
+    """Tell which parameters an estimator of ours does not have."""
     import skxmc
 
     estimator = competitor.fit["estimator"]
