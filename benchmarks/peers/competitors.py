@@ -105,7 +105,7 @@ def chosen(competitors: list[Competitor], only: list[str] | None) -> list[Compet
     known = [competitor.name for competitor in competitors]
     unknown = sorted(set(only) - set(known) - set(groups))
     if unknown:
-        raise SystemExit(f"no competitor is called {unknown[0]!r}; there are {', '.join(known)}")
+        raise SystemExit(f"no competitor is called {unknown[0]!r}; there are: {'; '.join(known)}")
     wanted = {groups[name] for name in only if name in groups}
     return [one for one in competitors if one.name in only or one.ours in wanted]
 
