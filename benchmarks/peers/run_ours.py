@@ -9,8 +9,11 @@ import joblib
 import protocol
 import scipy.sparse as sp
 
-import skxmc
+from skxmc import EliasClassifier, SNMClassifier
 from skxmc.datasets import make_xmc_classification
+
+# imported here, so that loading a model is not charged for importing torch
+ESTIMATORS = {one.__name__: one for one in (EliasClassifier, SNMClassifier)}
 
 
 class Ours(protocol.Runner):
@@ -44,7 +47,7 @@ class Ours(protocol.Runner):
 
     def _make(self):
         params = dict(self.params)
-        return getattr(skxmc, params.pop("estimator"))(n_jobs=self.threads, **params)
+        return ESTIMATORS[params.pop("estimator")](n_jobs=self.threads, **params)
 
 
 if __name__ == "__main__":
