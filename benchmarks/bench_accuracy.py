@@ -66,7 +66,8 @@ def result(
     configuration = launch.configuration(competitor, folder, args.threads, seed)
     name = {"data": folder.name, "competitor": competitor.name, "seed": configuration["seed"]}
     same = [entry for entry in entries if {key: entry[key] for key in name} == name]
-    if same and same[0]["configuration"] == configuration and not args.fresh:
+    everything = {**configuration, "load": competitor.load}
+    if same and same[0]["configuration"] == everything and not args.fresh:
         return same[0]
     print(f"{folder.name}: {competitor.name}, seed {seed}", flush=True)
     model, record = launch.kept_model(competitor, folder, args.models, seed)
@@ -78,7 +79,7 @@ def result(
         **name,
         "commit": describe_machine()["commit"],
         "date": datetime.date.today().isoformat(),
-        "configuration": configuration,
+        "configuration": everything,
         "fit": record["fit"],
         "predict": cost,
         "metrics": metrics,

@@ -58,9 +58,10 @@ NAPKIN_BR = Competitor("napkinXC BR", "napkinxc", {"model": "BR"}, {"model": "BR
 ONE_VS_REST = Competitor("OneVsRest", "sklearn", max_labels=FEW_LABELS)
 PEERS = [PECOS, OMIKUJI, OMIKUJI_BONSAI, NAPKIN_PLT, NAPKIN_BR, ONE_VS_REST]
 
-# what is compared in search: modes of loading of the same models
+# What is compared in search: modes of loading of the same models. A beam of 10 instead of its 20
+# makes PECOS about as accurate in the first ranks, and faster.
 PECOS_MODES = [
-    Competitor(f"PECOS {short}", "pecos", load={"mode": mode})
+    Competitor(f"PECOS {short}", "pecos", load={"mode": mode, "beam": 10})
     for short, mode in (
         ("binary", "BINARY_SEARCH_CHUNKED"),
         ("hash", "HASH_CHUNKED"),

@@ -1,7 +1,7 @@
 """PECOS XR-Linear: PIFA label features, hierarchical k-means, defaults; loaded predict-only.
 
-Parameters of loading: ``{"mode": "BINARY_SEARCH_CHUNKED" | "HASH_CHUNKED" | "mmap"}``. Prediction
-is with the default beam of 10.
+Parameters of loading: ``{"mode": "BINARY_SEARCH_CHUNKED" | "HASH_CHUNKED" | "mmap", "beam": 10}``;
+without "beam" the model's own is taken, 20.
 """
 
 from itertools import pairwise
@@ -11,8 +11,6 @@ import protocol
 import scipy.sparse as sp
 from pecos.xmc import Indexer, LabelEmbeddingFactory
 from pecos.xmc.xlinear.model import XLinearModel
-
-BEAM = 10
 
 
 class Pecos(protocol.Runner):
@@ -55,7 +53,8 @@ class Pecos(protocol.Runner):
 
     def search(self, queries, k):
         """Beam search."""
-        return self.model.predict(queries, beam_size=BEAM, only_topk=k, threads=self.threads)
+        beam = self.params.get("beam")
+        return self.model.predict(queries, beam_size=beam, only_topk=k, threads=self.threads)
 
     def as_topk(self, found, k):
         """From a CSR of scores, best first."""
