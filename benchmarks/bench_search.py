@@ -20,6 +20,7 @@ from common import (
     competitor_parser,
     data_folders,
     find_quality,
+    n_labels,
     print_machine,
     print_table,
     save,
@@ -60,11 +61,13 @@ class Contestant:
         self.rows = 0
         self.rounds: list[dict[str, float]] = []
 
-    def play(self, seconds: float, n_single: int) -> None:
+    def play(self, seconds: float, n_single: int, n_labels: int) -> None:
         """Answer one round of questions."""
         figures: dict[str, float] = {}
         batches = {
-            k: self.session.ask(f"predict --k {k} --rows {self.rows} --seconds {seconds}")
+            k: self.session.ask(
+                f"predict --k {min(k, n_labels)} --rows {self.rows} --seconds {seconds}"
+            )
             for k in KS
         }
         figures |= {shown: batches[k][key] for shown, (k, key) in BATCH.items()}
@@ -137,7 +140,7 @@ def measure(folder: Path, models: list[tuple[Competitor, Path]], args: argparse.
         for turn in range(args.rounds):
             print(f"{folder.name}: round {turn + 1} of {args.rounds}", flush=True)
             for one in contestants[:: 1 if turn % 2 == 0 else -1]:
-                one.play(args.seconds, args.single)
+                one.play(args.seconds, args.single, n_labels(folder))
         table = [
             {
                 "competitor": one.name,
