@@ -116,21 +116,25 @@ class DenseElias(nn.Module):
 
 
 class RowAdagrad(torch.optim.Optimizer):
-    """Row-wise Adagrad over whole matrices, a bias moving at the rate of its row."""
+    """Row-wise Adagrad over whole matrices, a bias moving at the rate of its row.
+
+    Parameters
+    ----------
+    groups : list of dict
+        "params": a matrix and, maybe, a vector of biases; "lr"; "squares": what each row has
+        accumulated so far.
+    """
 
     def __init__(self, groups: list[dict]):
-        super().__init__(groups, {"lr": 0.1, "initial_square": 0.0})
+        super().__init__(groups, {"lr": 0.1, "squares": None})
 
     @torch.no_grad()
     def step(self, closure=None):
         """Update every row of every matrix."""
         for group in self.param_groups:
             weight, *biases = group["params"]
-            state = self.state[weight]
-            if not state:
-                state["squares"] = torch.full(weight.shape[:1], group["initial_square"])
-            state["squares"] += weight.grad.square().mean(dim=1)
-            rate = group["lr"] / (state["squares"].sqrt() + _EPS)
+            group["squares"] += weight.grad.square().mean(dim=1)
+            rate = group["lr"] / (group["squares"].sqrt() + _EPS)
             weight -= rate[:, None] * weight.grad
             for bias in biases:
                 bias -= rate * bias.grad
@@ -139,6 +143,7 @@ class RowAdagrad(torch.optim.Optimizer):
 def optimizers(dense: DenseElias, model: EliasModel, tables: str) -> list[torch.optim.Optimizer]:
     """Optimisers at the rates of our objective; `tables` is "row-wise Adagrad" or "AdamW"."""
     rates, factor = dense.rates, dense.rates.lr_factor_tables
+    tables_of_ours = (model.encoder.table, model.head.rows)
     decay = {"weight_decay": rates.weight_decay}
     groups = [
         {"params": [dense.cluster_weight], "lr": rates.lr_clusters, **decay},
@@ -146,12 +151,15 @@ def optimizers(dense: DenseElias, model: EliasModel, tables: str) -> list[torch.
         {"params": [dense.edge_logits], "lr": rates.lr_edges, "weight_decay": 0.0},
     ]
     matrices = [
-        {"params": [dense.table], "lr": factor * model.encoder.table.lr},
-        {"params": [dense.label_weight, dense.label_bias], "lr": factor * model.head.rows.lr},
+        {"params": parameters, "lr": factor * table.lr}
+        for parameters, table in zip(
+            ([dense.table], [dense.label_weight, dense.label_bias]), tables_of_ours, strict=True
+        )
     ]
     if tables == "AdamW":
         # Adam moves every entry by its rate, so rates of Adagrad would be far too high
         matrices = [{**group, "lr": 0.01 * group["lr"], "weight_decay": 0.0} for group in matrices]
         return [torch.optim.AdamW(groups + matrices)]
-    matrices[0]["initial_square"] = model.encoder.table.initial_square
+    for group, table in zip(matrices, tables_of_ours, strict=True):
+        group["squares"] = table.state("squares", table.weight.shape[0]).clone()
     return [torch.optim.AdamW(groups), RowAdagrad(matrices)]
