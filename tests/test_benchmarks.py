@@ -1,0 +1,212 @@
+"""The benchmark scripts run, on tiny data and without the peers' environments."""
+
+import dataclasses
+import importlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from skxmc import SNMClassifier
+from skxmc.datasets import make_xmc_classification
+from skxmc.metrics import precision_at_k
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+
+
+@pytest.fixture
+def script(monkeypatch, tmp_path):
+    """Import a module of the benchmarks; results and caches go to a temporary folder."""
+    monkeypatch.syspath_prepend(BENCHMARKS / "peers")
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    monkeypatch.setenv("SKXMC_BENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(importlib.import_module("common"), "HERE", tmp_path)
+    return importlib.import_module
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "tiny"
+    folder.mkdir()
+    X, Y = make_xmc_classification(n_samples=300, n_labels=40, random_state=0)
+    parts = {"X_train": X[:250], "Y_train": Y[:250], "X_test": X[250:], "Y_test": Y[250:]}
+    for name, matrix in parts.items():
+        sp.save_npz(folder / f"{name}.npz", sp.csr_matrix(matrix))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    return tmp_path_factory.mktemp("models")
+
+
+def load(folder):
+    return [sp.load_npz(folder / f"{n}.npz") for n in ("X_train", "Y_train", "X_test", "Y_test")]
+
+
+def results(tmp_path, name):
+    return json.loads((tmp_path / "results" / f"{name}.json").read_text())["results"]
+
+
+def one_vs_rest(folder):
+    from sklearn.multiclass import OneVsRestClassifier
+    from sklearn.svm import LinearSVC
+
+    X, Y, X_test, Y_test = load(folder)
+    clf = OneVsRestClassifier(LinearSVC(random_state=0)).fit(X, Y.astype(int))
+    return 100 * precision_at_k(Y_test, clf.decision_function(X_test), k=[1, 3, 5])
+
+
+# --- competitors in processes of their own: scikit-learn's needs no environment to be made
+
+
+def test_accuracy_measures_and_resumes(script, folder, models, tmp_path, monkeypatch, capsys):
+    bench = script("bench_accuracy")
+    arguments = [str(folder), "--only", "OneVsRest", "--models", str(models)]
+    bench.main(arguments)
+    (entry,) = results(tmp_path, "accuracy")
+    found = [entry["metrics"][f"P@{k}"] for k in (1, 3, 5)]
+    np.testing.assert_allclose(found, one_vs_rest(folder))
+    assert entry["metrics"]["R@100"] == 100  # 40 labels: all of them are found
+    assert entry["fit"]["model_mb"] > 0
+    assert "OneVsRest" in capsys.readouterr().out
+
+    asked = []
+    monkeypatch.setattr(bench.launch, "fit", lambda *args: asked.append(args) or 1 / 0)
+    bench.main(arguments)
+    assert asked == []
+    with pytest.raises(ZeroDivisionError):
+        bench.main([*arguments, "--fresh"])
+    monkeypatch.setattr(bench.launch.sklearn, "__version__", "another")
+    with pytest.raises(ZeroDivisionError):
+        bench.main(arguments)
+
+
+def test_search_measures_rounds(script, folder, models, tmp_path, monkeypatch):
+    bench = script("bench_search")
+    monkeypatch.setattr(bench, "SEARCH_PEERS", [script("peers.competitors").ONE_VS_REST])
+    monkeypatch.setattr(bench, "SMALLEST_BATCH", 7)
+    bench.main(
+        [str(folder), "--only", "peers", "--models", str(models), "--threads", "1"]
+        + ["--rounds", "2", "--seconds", "0", "--single", "3"]
+    )
+    (result,) = results(tmp_path, "search")
+    (row,) = result["table"]
+    np.testing.assert_allclose([row["P@1"], row["P@5"]], one_vs_rest(folder)[[0, 2]])
+    assert all(row[key] > 0 for key in (*bench.BATCH, *bench.SINGLE))
+
+
+def test_training_measures_rounds(script, folder, models, tmp_path):
+    bench = script("bench_training")
+    only = ["--only", "OneVsRest", "--models", str(models), "--rounds", "1"]
+    bench.main([str(folder), *only])
+    (result,) = results(tmp_path, "training")
+    (row,) = result["table"]
+    np.testing.assert_allclose(row["P@1"], one_vs_rest(folder)[0])
+    assert row["CPU s"] > 0
+    assert row["peak MB"] > 0
+
+
+def test_failures_show_what_the_process_said(script, folder, models):
+    launch, competitors = script("peers.launch"), script("peers.competitors")
+    with pytest.raises(RuntimeError, match=r"OneVsRest, fit: exit 1(.|\n)*X_train\.npz"):
+        launch.run(competitors.ONE_VS_REST, "fit", folder / "nowhere", models / "none")
+    with pytest.raises(RuntimeError, match=r"OneVsRest ended:(.|\n)*model\.joblib"):
+        launch.Session(competitors.ONE_VS_REST, folder, models / "none", 1)
+
+
+# --- who takes part
+
+
+@pytest.mark.parametrize(
+    ("name", "peer"),
+    [("bench_accuracy", "PECOS"), ("bench_search", "PECOS mmap"), ("bench_training", "PECOS")],
+)
+def test_missing_peers_are_left_out(script, folder, tmp_path, capsys, name, peer):
+    script(name).main([str(folder), "--only", peer])
+    out = capsys.readouterr().out
+    assert f"tiny: {peer} is left out: there is no environment for pecos" in out
+    assert "environments.py pecos" in out
+    assert not (tmp_path / "results").exists()
+
+
+def test_unknown_parameters_and_names(script, folder):
+    competitors = script("peers.competitors")
+    odd = competitors.Competitor("odd", "ours", {"estimator": "SNMClassifier", "no_such": 1})
+    assert competitors.why_not(odd, 40) == "SNMClassifier has no parameter no_such"
+    assert competitors.why_not(competitors.SNM, 40) is None
+    assert "too many" in competitors.why_not(competitors.ONE_VS_REST, 10**6)
+    everyone = competitors.OURS + competitors.PEERS
+    assert competitors.chosen(everyone, ["ours"]) == competitors.OURS
+    assert competitors.chosen(everyone, ["peers"]) == competitors.PEERS
+    with pytest.raises(SystemExit, match="nobody"):
+        competitors.chosen(everyone, ["nobody"])
+
+
+# --- arithmetic
+
+
+def test_ratios_are_taken_within_rounds(script):
+    search, training = script("bench_search"), script("bench_training")
+    rounds = [{"rows/s": 6.0, "ms": 1.0}, {"rows/s": 8.0, "ms": 4.0}]
+    others = [
+        [{"rows/s": 2.0, "ms": 4.0}, {"rows/s": 4.0, "ms": 2.0}],
+        [{"rows/s": 3.0, "ms": 2.0}, {"rows/s": 1.0, "ms": 8.0}],
+    ]
+    found = search.ratio("we", 1, "they", rounds, others)
+    assert found["rows/s"] == np.median([6 / 3, 8 / 4])
+    assert found["ms"] == np.median([1 / 2, 4 / 2])
+
+    competitors = script("peers.competitors")
+    pair = [competitors.SNM, competitors.PECOS]
+    costs = {
+        who.name: [dict.fromkeys(training.COSTS.values(), value) for value in values]
+        for who, values in zip(pair, ([1.0, 8.0, 6.0], [4.0, 2.0, 3.0]), strict=True)
+    }
+    (row,) = training.ratios(pair, costs)
+    assert row["ratio"] == "SNM / PECOS"
+    assert row["CPU s"] == np.median([1 / 4, 8 / 2, 6 / 3])
+
+
+def test_pairs_become_padded_arrays(script):
+    indices, scores = script("protocol").pairs_to_topk([[(3, 0.5), (1, 0.25), (0, 0.1)], []], 2)
+    np.testing.assert_array_equal(indices, [[3, 1], [-1, -1]])
+    np.testing.assert_array_equal(scores, np.float32([[0.5, 0.25], [-np.inf, -np.inf]]))
+
+
+# --- ours
+
+
+def test_our_runner_is_the_estimator(script, folder, tmp_path):
+    parameters = {"max_epochs": 2, "random_state": 0}
+    runner = script("run_ours").Ours({"estimator": "SNMClassifier", **parameters}, 1)
+    X, Y, X_test, _ = load(folder)
+    runner.save(runner.train(runner.prepare_training(X, Y, tmp_path), tmp_path), tmp_path)
+    loaded = script("run_ours").Ours({}, 1)
+    loaded.load(tmp_path)
+    indices, _ = loaded.as_topk(loaded.search(loaded.prepare_queries(X_test), 3), 3)
+    expected = SNMClassifier(n_jobs=1, **parameters).fit(X, Y).predict_topk(X_test, k=3)
+    np.testing.assert_array_equal(indices, expected.indices)
+
+
+def test_dense_baseline_takes_the_same_steps(script, folder):
+    """Nothing is drawn, and no score is capped, so that no two paths tie."""
+    bench = script("bench_elias_step")
+    X, Y, _, _ = load(folder)
+    objective, _ = bench.start(
+        sp.csr_array(X),
+        sp.csr_array(Y),
+        max_leaf=5,
+        beam_width=3,
+        train_shortlist_size=12,
+        alpha=0.9,
+        beta=0.9,
+    )
+    objective.rates = dataclasses.replace(objective.rates, dropout=0.0, exploration=0.0)
+    found = bench.alternate(objective, 32, 10, ("row-wise Adagrad",))
+    ours, dense = found.losses[bench.OURS], found.losses["row-wise Adagrad"]
+    assert len(ours) == len(dense) == 10
+    np.testing.assert_allclose(dense, ours, rtol=1e-4)
+    assert np.mean(ours[5:]) < np.mean(ours[:5])
