@@ -9,6 +9,8 @@ from numba import njit, prange
 
 # Reassociation lets the compiler use vector instructions for sums; NaN and inf keep their meaning.
 _FAST = {"reassoc", "contract", "nsz"}
+# Learning rates that a bias moves by in one step at most.
+BIAS_BOUND = np.float32(30.0)
 
 
 @njit(cache=True, parallel=True, fastmath=_FAST)
@@ -104,13 +106,10 @@ def _sum_group(start, stop, rows, positions, data, queries, gradient):
 
 
 @njit(cache=True, fastmath=_FAST)
-def _adagrad_row(c, gradient, bias_gradient, row, squares, lr, decay, unit_rows):
-    """Update one row; returns its rate.
-
-    The bias counts as one more entry: where all queries are zero its steps would have no bound.
-    """
+def _adagrad_row(c, gradient, row, squares, lr, decay, unit_rows):
+    """Update one row; returns its rate."""
     width = row.shape[0]
-    total = bias_gradient * bias_gradient
+    total = np.float32(0.0)
     for j in range(width):
         total += gradient[j] * gradient[j]
     squares[c] += total / np.float32(width)
@@ -126,6 +125,13 @@ def _adagrad_row(c, gradient, bias_gradient, row, squares, lr, decay, unit_rows)
         for j in range(width):
             row[j] *= inverse
     return rate
+
+
+@njit(cache=True)
+def _bounded(step, lr):
+    """Bound the step of a bias: it shares the rate of its row, which is huge for zero queries."""
+    bound = BIAS_BOUND * lr
+    return min(max(step, -bound), bound)
 
 
 @njit(cache=True, parallel=True, fastmath=_FAST)
@@ -149,11 +155,9 @@ def adagrad_rows(
             bias_gradient = _sum_group(
                 starts[t], starts[t + 1], rows, positions, data, queries, gradient
             )
-            if not learn_bias:
-                bias_gradient = np.float32(0.0)
-            rate = _adagrad_row(c, gradient, bias_gradient, table[c], squares, lr, decay, unit_rows)
+            rate = _adagrad_row(c, gradient, table[c], squares, lr, decay, unit_rows)
             if learn_bias:
-                bias[c] -= rate * bias_gradient
+                bias[c] -= _bounded(rate * bias_gradient, lr)
 
 
 @njit(cache=True, parallel=True, fastmath=_FAST)
@@ -185,8 +189,6 @@ def dot_backward(
                 for j in range(width):
                     gradient[j] += value * query[j]
                     target[j] += value * vector[j]
-            if not learn_bias:
-                bias_gradient = np.float32(0.0)
-            rate = _adagrad_row(c, gradient, bias_gradient, vector, squares, lr, decay, unit_rows)
+            rate = _adagrad_row(c, gradient, vector, squares, lr, decay, unit_rows)
             if learn_bias:
-                bias[c] -= rate * bias_gradient
+                bias[c] -= _bounded(rate * bias_gradient, lr)

@@ -3,6 +3,8 @@
 import torch
 from torch.nn import functional as F
 
+from skxmc.ops._kernels import BIAS_BOUND
+
 # Entries whose table rows are gathered at once in `dot`: 65,536 rows of 512 floats are 128 MiB.
 _CHUNK = 65_536
 
@@ -63,17 +65,16 @@ def update_rows(table, touched, gradient, bias_gradient, lr, real=None):
     Lines that are not `real` stand for the first one again.
     """
     squares = table.state("squares", table.weight.shape[0], fill=table.initial_square)
-    total = gradient.square().sum(dim=1)
-    if table.has_bias:  # one more entry: where all queries are zero its steps would have no bound
-        total = total + bias_gradient.square()
-    seen = squares[touched] + total / gradient.shape[1]
+    seen = squares[touched] + gradient.square().mean(dim=1)
     _write(squares, touched, seen, real)
     rate = lr / (seen.sqrt() + 1e-8)
     kept = table.weight[touched] * (1 - lr * table.weight_decay)
     moved = kept - rate[:, None] * gradient
     _write(table.weight, touched, F.normalize(moved) if table.unit_rows else moved, real)
     if table.has_bias:
-        _write(table.bias, touched, table.bias[touched] - rate * bias_gradient, real)
+        bound = float(BIAS_BOUND) * lr  # the rate of the row is huge where all queries are zero
+        step = (rate * bias_gradient).clamp(-bound, bound)
+        _write(table.bias, touched, table.bias[touched] - step, real)
 
 
 def _write(target, rows, values, real):

@@ -144,6 +144,16 @@ def test_empty_rows_of_x_get_the_frequent_labels():
     np.testing.assert_array_equal(top[0], top[-1])
 
 
+def test_labels_of_empty_rows_alone_do_not_take_over():
+    """Their gradients move nothing but the bias, whose steps must not have the row's rate."""
+    rows = sp.vstack([sp.csr_array((8, X.shape[1])), X], format="csr")
+    own = sp.csr_array(np.ones((8, 1)))
+    truth = sp.block_diag([own, Y], format="csr")
+    model = quick(stage1_epochs=20, ranker=None).fit(rows, truth)
+    assert np.abs(model.model_.head.rows.bias.numpy()).max() < 30
+    assert (model.predict_topk(X, k=1).indices[:, 0] == 0).mean() < 0.1
+
+
 def test_labels_without_positives_are_ranked_last():
     truth = without(Y, columns=[2, 7])
     model = quick(stage1_epochs=20, n_clusters=1).fit(X, truth)

@@ -79,14 +79,11 @@ class DenseAdagrad:
     def step(self, gradient, bias_gradient, touched, factor=1.0):
         lr = self.lr * factor
         for c in touched:
-            total = np.sum(gradient[c] ** 2)
-            if self.bias is not None:
-                total += bias_gradient[c] ** 2
-            self.squares[c] += total / gradient.shape[1]
+            self.squares[c] += np.mean(gradient[c] ** 2)
             rate = lr / (np.sqrt(self.squares[c]) + 1e-8)
             self.weight[c] = (1 - lr * self.decay) * self.weight[c] - rate * gradient[c]
             if self.bias is not None:
-                self.bias[c] -= rate * bias_gradient[c]
+                self.bias[c] -= np.clip(rate * bias_gradient[c], -30 * lr, 30 * lr)
 
 
 def dense_gradient(n_columns, lists, values, vectors):
