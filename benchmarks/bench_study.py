@@ -52,7 +52,7 @@ SEARCH = [
     {"shortlist_size": 500},
     {"shortlist_size": 1000},
     {"shortlist_size": 4000},
-    {"rerank_size": 50},
+    {"rerank_size": 100},
     {"rerank_size": 300},
 ]
 FIT = [
@@ -66,7 +66,7 @@ FIT = [
     {"stage2_epochs": 1},
     {"stage2_epochs": 6},
     {"embedding_dim": 128},
-    {"embedding_dim": 512},
+    {"embedding_dim": 256},
     {"n_layers": 1},
     {"max_leaf": 50},
     {"max_leaf": 200},
@@ -105,7 +105,7 @@ def describe(setting: dict) -> str:
     return ", ".join(f"{name}={value}" for name, value in setting.items()) or "default"
 
 
-def fit(data, ranker="auto", *, embedding_dim=256, n_layers=0, **parameters) -> EliasClassifier:
+def fit(data, ranker="auto", *, embedding_dim="auto", n_layers=0, **parameters) -> EliasClassifier:
     """Fit with one thread and seed 0."""
     encoder = BagOfWords(embedding_dim=embedding_dim, n_layers=n_layers)
     clf = EliasClassifier(encoder, ranker=ranker, n_jobs=1, random_state=0, **parameters)
