@@ -19,8 +19,9 @@ import sys
 import time
 from pathlib import Path
 
+import common
 import numpy as np
-from common import HERE, describe_machine, load_bundled, load_folder, print_table, save
+from common import describe_machine, load_bundled, load_folder, print_table, save
 
 from skxmc import SNMClassifier
 from skxmc.encoders import BagOfWords
@@ -105,17 +106,18 @@ def summarize(fits: list[dict]) -> list[dict]:
     return rows
 
 
-def known_fits(folder: Path) -> list[dict]:
+def known_fits() -> list[dict]:
     """Read the fits of an earlier run on this machine with these packages, if there is one."""
-    path = folder / f"{NAME}.json"
+    path = common.HERE / "results" / f"{NAME}.json"
     if not path.exists():
         return []
     saved = json.loads(path.read_text())
-    comparable = (
-        {key: value for key, value in machine.items() if key not in ("date", "commit")}
-        for machine in (saved["machine"], describe_machine())
+    changing = ("date", "commit")
+    here, there = (
+        {key: value for key, value in machine.items() if key not in changing}
+        for machine in (describe_machine(), saved["machine"])
     )
-    return saved["results"]["fits"] if next(comparable) == next(comparable) else []
+    return saved["results"]["fits"] if here == there else []
 
 
 def run(plan: list[dict], loaded: dict, fits: list[dict]) -> None:
@@ -136,7 +138,7 @@ def main() -> None:
     X_train, Y_train, *test = next(iter(loaded.values()))
     for k in (8, 64):  # compiles the kernels
         measure((X_train[:500], Y_train[:500], *test), plan[0] | {"B": 64, "k": k})
-    fits = known_fits(HERE / "results")
+    fits = known_fits()
     run(plan, loaded, fits)
     for key, value in describe_machine().items():
         print(f"{key}: {value}")
