@@ -206,7 +206,7 @@ class ReliabilityDisplay:
             _, ax = _pyplot(type(self).__name__).subplots()
         if ref_line:
             ax.plot([0, 1], [0, 1], color="gray", linestyle=":", zorder=0)
-        held = self.curve.count > 0
+        held = self.curve.counts > 0
         style = {"marker": "o", "label": self.name, **(line_kw or {})}
         (self.line_,) = ax.plot(self.curve.mean_score[held], self.curve.share_true[held], **style)
         ax.set(xlabel="mean score", ylabel="share of true labels")

@@ -231,12 +231,13 @@ class Given(BaseXMCClassifier):
 
 def test_tail_trades_precision_for_propensity_scored_precision():
     rng = np.random.default_rng(0)
-    p = rng.random((4000, 20)) * np.geomspace(1, 0.01, 20)
+    seen = np.geomspace(1, 0.1, 20)  # propensities
+    p = rng.random((2000, 20)) * seen
     truth = (rng.random(p.shape) < p).astype(int)
     base = FrozenEstimator(Given().fit(p, truth))
-    scorer = TopKScorer(["precision", "psp"], k=3, propensities=propensities(truth))
+    scorer = TopKScorer(["precision", "psp"], k=3, propensities=seen)
     plain, half, full = (
-        scorer(CalibratedTopKClassifier(base, tail=tail).fit(p, truth), p, truth)
+        scorer(CalibratedTopKClassifier(base, tail=tail, propensities=seen).fit(p, truth), p, truth)
         for tail in (0.0, 0.5, 1.0)
     )
     assert plain["psp_at_3"] < half["psp_at_3"] < full["psp_at_3"]

@@ -32,7 +32,7 @@ def pyplot():
 def test_draws_the_curve(pyplot):
     display = ReliabilityDisplay.from_predictions(TRUTH, TOP, n_bins=20, name="mine")
     curve = reliability_curve(TRUTH, TOP, n_bins=20)
-    held = curve.count > 0
+    held = curve.counts > 0
     assert 0 < held.sum() < 20
     np.testing.assert_array_equal(display.line_.get_xdata(), curve.mean_score[held])
     np.testing.assert_array_equal(display.line_.get_ydata(), curve.share_true[held])
@@ -63,7 +63,7 @@ def test_from_estimator_walks_into_pipelines(pyplot):
     for one, other in zip(display.curve, expected, strict=True):
         np.testing.assert_array_equal(one, other)
     every = ReliabilityDisplay.from_estimator(model, X, Y, k=1000, ax=ax)
-    assert every.curve.count.sum() == pytest.approx(Y.shape[0] * Y.shape[1], rel=0.5)
+    assert every.curve.counts.sum() == pytest.approx(Y.shape[0] * Y.shape[1], rel=0.5)
 
 
 def test_no_name_no_legend(pyplot):

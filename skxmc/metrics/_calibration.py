@@ -27,14 +27,14 @@ class ReliabilityCurve(NamedTuple):
         Mean score of the bin's labels, NaN in an empty bin.
     share_true : ndarray of shape (n_bins,)
         Share of them that is true, NaN in an empty bin.
-    count : ndarray of shape (n_bins,)
+    counts : ndarray of shape (n_bins,)
         Their number, weighted if rows have weights.
     """
 
     edges: np.ndarray
     mean_score: np.ndarray
     share_true: np.ndarray
-    count: np.ndarray
+    counts: np.ndarray
 
 
 def reliability_curve(
@@ -88,7 +88,7 @@ def reliability_curve(
     >>> truth = np.array([[1, 0, 0], [0, 1, 0]])
     >>> top = TopK(np.array([[0, 1], [1, 2]]), np.array([[0.9, 0.4], [0.7, 0.2]]))
     >>> curve = reliability_curve(truth, top, n_bins=2)
-    >>> curve.mean_score.round(2).tolist(), curve.share_true.tolist(), curve.count.tolist()
+    >>> curve.mean_score.round(2).tolist(), curve.share_true.tolist(), curve.counts.tolist()
     ([0.3, 0.8], [0.0, 1.0], [2.0, 2.0])
     """
     check_int("reliability_curve", "n_bins", n_bins, minimum=1)
@@ -168,9 +168,9 @@ def expected_calibration_error(
     curve = reliability_curve(
         y_true, y_score, n_bins=n_bins, strategy=strategy, sample_weight=sample_weight
     )
-    held = curve.count > 0
+    held = curve.counts > 0
     gaps = np.abs(curve.mean_score - curve.share_true)[held]
-    return float(np.average(gaps, weights=curve.count[held]))
+    return float(np.average(gaps, weights=curve.counts[held]))
 
 
 def _scored_pairs(y_true, y_score, sample_weight) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -51,7 +51,7 @@ def test_against_loops(strategy, n_bins, weighted, csr_container):
         inside = np.diff(np.searchsorted(held, curve.edges[1:-1], side="right"))
         assert set(inside) <= {held.size // n_bins, held.size // n_bins + 1}
     score, true, count = by_loops(Y, top, curve.edges, weights)
-    np.testing.assert_allclose(curve.count, count)
+    np.testing.assert_allclose(curve.counts, count)
     np.testing.assert_allclose(curve.mean_score, score / count)
     np.testing.assert_allclose(curve.share_true, true / count)
     error = expected_calibration_error(csr_container(Y), top, **arguments)
@@ -73,7 +73,7 @@ def test_one_label_is_sklearns_curve():
 def test_edges_belong_to_the_bin_below_and_empty_bins_are_nan():
     top = TopK(np.array([[0, 1, 2]]), np.array([[1.0, 0.5, 0.0]]))
     curve = reliability_curve([[1, 0, 0]], top, n_bins=4)
-    assert curve.count.tolist() == [1, 1, 0, 1]
+    assert curve.counts.tolist() == [1, 1, 0, 1]
     np.testing.assert_array_equal(curve.share_true, [0, 0, np.nan, 1])
     np.testing.assert_array_equal(curve.mean_score, [0, 0.5, np.nan, 1])
     assert expected_calibration_error([[1, 0, 0]], top, n_bins=4) == pytest.approx(0.5 / 3)
