@@ -29,6 +29,15 @@ class ReliabilityCurve(NamedTuple):
         Share of them that is true, NaN in an empty bin.
     counts : ndarray of shape (n_bins,)
         Their number, weighted if rows have weights.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skxmc.metrics import reliability_curve
+    >>> from skxmc.topk import TopK
+    >>> curve = reliability_curve([[1, 0]], TopK(np.array([[0]]), np.array([[0.9]])), n_bins=2)
+    >>> curve.edges.tolist(), curve.counts.tolist()
+    ([0.0, 0.5, 1.0], [0.0, 1.0])
     """
 
     edges: np.ndarray
