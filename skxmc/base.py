@@ -166,15 +166,10 @@ class BaseXMCClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
             lengths.append(taken.sum(axis=1))
             labels.append(top.indices[taken])
         indptr, indices = np.cumsum(np.concatenate(lengths)), np.concatenate(labels)
-        kind, dtype = self._y_form
-        # a dense y may have a dtype that scipy does not know
-        ones = np.ones(indices.size, dtype=np.int8 if kind == "dense" else dtype)
+        ones = np.ones(indices.size, dtype=np.int8)
         Y = sp.csr_array((ones, indices, indptr), shape=(_n_rows(X), self.n_labels_))
         Y.sort_indices()
-        if kind == "dense":
-            return Y.toarray().astype(dtype)
-        family, layout = kind.split("-")
-        return (sp.csr_matrix(Y) if family == "matrix" else Y).asformat(layout)
+        return self._as_given(Y)
 
     def decision_function(self, X):
         """Score all labels, as a dense array; meant for small label sets.
@@ -261,6 +256,14 @@ class BaseXMCClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         k = self._n_predictable()
         for part in gen_batches(_n_rows(X), _BATCH):
             yield part, self._topk(X[part], k)
+
+    def _as_given(self, Y: sp.csr_array):
+        """Bring an indicator to the container and dtype that y had in `fit`."""
+        kind, dtype = self._y_form
+        if kind == "dense":  # of a dtype, perhaps, that scipy does not know
+            return Y.toarray().astype(dtype)
+        family, layout = kind.split("-")
+        return (sp.csr_matrix(Y) if family == "matrix" else Y).asformat(layout).astype(dtype)
 
     def _is_single_label(self) -> bool:
         check_is_fitted(self)

@@ -42,6 +42,7 @@ FLOORS = {
     "_trained": 5,
     "elias": 6,
     "snm": 6,
+    "calibration": 7,
 }
 # (importer, imported) on one floor: allowed one by one, never in both directions
 SAME_FLOOR = {

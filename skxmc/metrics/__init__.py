@@ -5,6 +5,11 @@ Numpy, scipy and scikit-learn only: importing this package loads neither torch n
 
 from skxmc.metrics._bootstrap import BootstrapInterval, bootstrap_interval
 from skxmc.metrics._breakdown import breakdown_by_frequency
+from skxmc.metrics._calibration import (
+    ReliabilityCurve,
+    expected_calibration_error,
+    reliability_curve,
+)
 from skxmc.metrics._evaluate import evaluate_topk
 from skxmc.metrics._label_wise import (
     coverage_at_k,
@@ -25,11 +30,13 @@ from skxmc.metrics._scorers import TopKScorer, get_scorer, get_scorer_names
 __all__ = [
     "PROPENSITY_CONSTANTS",
     "BootstrapInterval",
+    "ReliabilityCurve",
     "TopKScorer",
     "bootstrap_interval",
     "breakdown_by_frequency",
     "coverage_at_k",
     "evaluate_topk",
+    "expected_calibration_error",
     "get_scorer",
     "get_scorer_names",
     "macro_f1_at_k",
@@ -45,4 +52,5 @@ __all__ = [
     "psndcg_at_k",
     "psp_at_k",
     "recall_at_k",
+    "reliability_curve",
 ]

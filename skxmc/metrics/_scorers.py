@@ -5,13 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.frozen import FrozenEstimator
-from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import MetadataRequest
 
 from skxmc.metrics._evaluate import METRIC_NAMES, as_metrics, evaluate_topk, result_name
 from skxmc.metrics._inputs import as_ks, as_truth
 from skxmc.metrics._propensity import propensities_from_counts
+from skxmc.metrics._ranker import unwrap
 from skxmc.metrics._terms import PROPENSITY_METRICS
 
 _DENSE_CELLS = 1 << 25  # 256 MiB of float64 scores from an estimator without predict_topk
@@ -100,7 +99,7 @@ class TopKScorer:
             If y is not a 0/1 indicator, or propensities are needed and not to be had.
         """
         truth = as_truth(y)
-        model, X = _unwrap(estimator, X)
+        model, X = unwrap(estimator, X)
         values = evaluate_topk(
             truth,
             _rank(model, X, truth.shape, min(int(self._ks.max()), truth.shape[1])),
@@ -225,20 +224,6 @@ def get_scorer_names() -> list[str]:
     ['precision_at_1', 'precision_at_3', 'precision_at_5']
     """
     return [result_name(metric, k) for metric in METRIC_NAMES for k in _LISTED_KS]
-
-
-def _unwrap(estimator, X):
-    """Walk down to the estimator that ranks labels, transforming X on the way."""
-    if hasattr(estimator, "predict_topk"):
-        return estimator, X
-    if isinstance(estimator, FrozenEstimator):
-        return _unwrap(estimator.estimator, X)
-    if isinstance(estimator, Pipeline):
-        inner = X if len(estimator) == 1 else estimator[:-1].transform(X)
-        return _unwrap(estimator[-1], inner)
-    if hasattr(estimator, "best_estimator_"):
-        return _unwrap(estimator.best_estimator_, X)
-    return estimator, X
 
 
 def _rank(model, X, shape: tuple[int, int], k: int):

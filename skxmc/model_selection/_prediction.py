@@ -110,10 +110,10 @@ def prediction_curve(
 
 def _fit_and_score(estimator, X, y, train, test, candidates, scorer):
     start = time.perf_counter()
-    estimator.fit(_rows(X, train), _rows(y, train))
+    estimator.fit(take_rows(X, train), take_rows(y, train))
     seconds = time.perf_counter() - start
     return seconds, *_score_candidates(
-        estimator, _rows(X, test), _rows(y, test), candidates, scorer
+        estimator, take_rows(X, test), take_rows(y, test), candidates, scorer
     )
 
 
@@ -134,7 +134,7 @@ def _score_candidates(estimator, X, y, candidates: list[dict], scorer):
     return scores, seconds
 
 
-def _rows(data, rows: np.ndarray):
+def take_rows(data, rows: np.ndarray):
     """Rows of a list, a data frame or an array."""
     if isinstance(data, list | tuple):
         return [data[row] for row in rows]

@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from skxmc import EliasClassifier, SNMClassifier
+from skxmc.calibration import CalibratedTopKClassifier
 from skxmc.datasets import make_xmc_classification
 from skxmc.encoders import BagOfWords
 
 # As a user gets them: scikit-learn's checks.
-ESTIMATORS = [EliasClassifier(), SNMClassifier()]
+ESTIMATORS = [EliasClassifier(), SNMClassifier(), CalibratedTopKClassifier()]
 
 
 def quick_elias(**parameters: Any) -> EliasClassifier:
