@@ -11,6 +11,9 @@ from numba import njit, prange
 _FAST = {"reassoc", "contract", "nsz"}
 # Learning rates that a bias moves by in one step at most.
 BIAS_BOUND = np.float32(30.0)
+# Digits of the radix sort.
+_BITS = 11
+_BUCKETS = 1 << _BITS
 
 
 @njit(cache=True, parallel=True, fastmath=_FAST)
@@ -45,36 +48,44 @@ def grouped_dot(touched, starts, rows, positions, queries, table, bias, out):
 
 
 @njit(cache=True)
-def group_by_column(indptr, indices, slot):
-    """Group the entries of a CSR pattern by column, in the order columns first appear.
+def group_by_column(indptr, indices, n_columns):
+    """Group the entries of a CSR pattern by column, columns ascending, entries in their order.
 
-    `slot` is scratch of one int64 a column, all -1, and is handed back all -1. Returns the touched
-    columns, the start of each one's group, and for each grouped entry its row and its position.
+    Ascending, so that the rows of a large table are met in the order they have in memory: by radix
+    sort, whose work does not grow with the table. Returns the touched columns, the start of each
+    one's group, and for each grouped entry its row and its position.
     """
     nnz = indices.shape[0]
-    touched = np.empty(nnz, dtype=indices.dtype)
-    counts = np.zeros(nnz + 1, dtype=np.int64)
-    n_touched = 0
-    for p in range(nnz):
-        column = indices[p]
-        if slot[column] < 0:
-            slot[column] = n_touched
-            touched[n_touched] = column
-            n_touched += 1
-        counts[slot[column] + 1] += 1
-    starts = np.cumsum(counts[: n_touched + 1])
-    cursor = starts.copy()
-    rows = np.empty(nnz, dtype=np.int32)
-    positions = np.empty(nnz, dtype=np.int32)
+    positions = np.arange(nnz).astype(np.int32)
+    other = np.empty(nnz, dtype=np.int32)
+    shift = 0
+    while (n_columns - 1) >> shift > 0:
+        cursor = np.zeros(_BUCKETS + 1, dtype=np.int64)
+        for p in range(nnz):
+            cursor[((indices[p] >> shift) & (_BUCKETS - 1)) + 1] += 1
+        for bucket in range(_BUCKETS):
+            cursor[bucket + 1] += cursor[bucket]
+        for q in range(nnz):
+            p = positions[q]
+            bucket = (indices[p] >> shift) & (_BUCKETS - 1)
+            other[cursor[bucket]] = p
+            cursor[bucket] += 1
+        positions, other = other, positions
+        shift += _BITS
+    row_of = np.empty(nnz, dtype=np.int32)
     for i in range(indptr.shape[0] - 1):
-        for p in range(indptr[i], indptr[i + 1]):
-            t = slot[indices[p]]
-            target = cursor[t]
-            cursor[t] += 1
-            rows[target], positions[target] = i, p
-    for t in range(n_touched):
-        slot[touched[t]] = -1
-    return touched[:n_touched], starts, rows, positions
+        row_of[indptr[i] : indptr[i + 1]] = i
+    touched = np.empty(nnz, dtype=indices.dtype)
+    starts = np.empty(nnz + 1, dtype=np.int64)
+    n_touched = 0
+    for q in range(nnz):
+        column = indices[positions[q]]
+        if n_touched == 0 or column != touched[n_touched - 1]:
+            touched[n_touched] = column
+            starts[n_touched] = q
+            n_touched += 1
+    starts[n_touched] = nnz
+    return touched[:n_touched], starts[: n_touched + 1], row_of[positions], positions
 
 
 @njit(cache=True, fastmath=_FAST)

@@ -56,7 +56,7 @@ def _update_arguments(table, batch, vectors, lr):
 def _groups(table, batch):
     """Entries grouped by column; forward, backward and update of one pattern share the work."""
     if table.grouped is None or table.grouped[0] is not batch.indices:
-        slot = table.state("slot", table.weight.shape[0], fill=-1, dtype=torch.int64).numpy()
-        groups = _kernels.group_by_column(batch.indptr.numpy(), batch.indices.numpy(), slot)
+        pattern = (batch.indptr.numpy(), batch.indices.numpy())
+        groups = _kernels.group_by_column(*pattern, table.weight.shape[0])
         table.grouped = (batch.indices, groups)
     return table.grouped[1]

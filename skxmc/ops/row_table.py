@@ -48,15 +48,15 @@ def table_bytes(n_rows: int, width: int) -> int:
     Returns
     -------
     n_bytes : int
-        Vectors, biases, accumulated squares, and the CPU engine's scratch of one int64 a row.
+        Vectors, biases and accumulated squares.
 
     Examples
     --------
     >>> from skxmc.ops.row_table import table_bytes
     >>> table_bytes(1000, 256)
-    1040000
+    1032000
     """
-    return n_rows * (4 * width + 4 + 4 + 8)
+    return n_rows * (4 * width + 4 + 4)
 
 
 class RowTable(nn.Module):
@@ -191,7 +191,7 @@ class RowTable(nn.Module):
 
     def optimizer_state(self) -> dict[str, Tensor]:
         """Return what the optimiser remembers of each row; empty before the first step."""
-        return {name: self._state[name] for name in ("squares",) if name in self._state}
+        return dict(self._state)
 
     def load_optimizer_state(self, state: dict[str, Tensor]) -> None:
         """Take over what `optimizer_state` returned."""

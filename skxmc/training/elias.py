@@ -16,6 +16,7 @@ from skxmc.index import ClusterIndex, best_parents
 from skxmc.index.cluster_index import cap_log
 from skxmc.losses.elias import elias_loss
 from skxmc.ops.row_table import CsrBatch
+from skxmc.search._kernels import top_columns
 from skxmc.search.graph import FeatureTable, SearchGraph
 from skxmc.search.shortlist import Shortlist, build_shortlist, contains
 from skxmc.training.mining import pattern_of
@@ -222,7 +223,7 @@ class EliasObjective(StageObjective):
         """
         n_rows, n_clusters = log_shares.shape
         width = min(self.rates.beam_width, n_clusters)
-        best = log_shares.topk(width, dim=1).indices
+        best = _best_columns(log_shares, width)
         rows, parents = positives.rows(), self.parents[positives.indices.long()]
         hits = (best[rows] == parents[:, None]).any(dim=1).float()
         recall = hits.mean() if hits.numel() else torch.ones((), device=self.device)
@@ -234,6 +235,13 @@ class EliasObjective(StageObjective):
         beam[:, 1:] = beam[:, 1:].masked_fill(again, n_clusters)
         beam = beam.sort(dim=1).values
         return beam.masked_fill(beam == n_clusters, -1), recall
+
+
+def _best_columns(scores: Tensor, k: int) -> Tensor:
+    """Columns of the k largest entries of each row; on the CPU several times faster than topk."""
+    if scores.device.type != "cpu":
+        return scores.topk(k, dim=1).indices
+    return torch.from_numpy(top_columns(scores.numpy(), k)[0])
 
 
 def _rows_followed(beam: Tensor, n_clusters: int) -> tuple[Tensor, Tensor]:

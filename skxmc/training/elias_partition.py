@@ -11,10 +11,13 @@ from torch.nn import functional as F
 from skxmc.encoders.base import check_embeddings
 from skxmc.index.cluster_index import cap_log
 from skxmc.training.elias import EliasModel, EliasRates, StageObjective
-from skxmc.training.mining import pattern_of
+from skxmc.training.mining import Pattern, pattern_of
 from skxmc.training.snm import SNMModel, SNMObjective, SNMRates
 
 __all__ = ["PartitionObjective"]
+
+# Rows of a mini-batch on which beam recall is measured.
+_RECALL_ROWS = 64
 
 
 class PartitionObjective(StageObjective):
@@ -80,18 +83,22 @@ class PartitionObjective(StageObjective):
         check_embeddings(model.encoder, embeddings, rows.size)
         embeddings = F.dropout(embeddings.float(), rates.dropout)
         classification = self.mining.mined_loss(embeddings, positives)
-        path, recall = self._paths(model.index.log_shares(embeddings), positives.on(self.device))
+        path, recall = self._paths(model.index.log_shares(embeddings), positives)
         total = classification + rates.lambda_shortlist * path
         return total, {"path_loss": path.detach(), "beam_recall": recall}
 
-    def _paths(self, log_shares: Tensor, positives) -> tuple[Tensor, Tensor]:
+    def _paths(self, log_shares: Tensor, pattern: Pattern) -> tuple[Tensor, Tensor]:
         """Mean over a row's positives of -log s of their clusters, averaged; and beam recall."""
+        positives = pattern.on(self.device)
         lengths = (positives.indptr[1:] - positives.indptr[:-1]).long()
         rows = positives.rows()
         own = log_shares[rows, self.parents[positives.indices.long()]]
         cost = -cap_log(own, self.module.index.alpha) / lengths[rows]
+        # recall is only looked at: some of the rows, which are in random order, say enough
+        seen = log_shares.detach()[:_RECALL_ROWS]
         width = min(self.rates.beam_width, log_shares.shape[1])
-        worst_followed = log_shares.detach().topk(width, dim=1).values[:, -1]
-        hits = (own.detach() >= worst_followed[rows]).float()
+        worst_followed = seen.topk(width, dim=1).values[:, -1]
+        n_seen = int(pattern.indptr[seen.shape[0]])
+        hits = (own.detach()[:n_seen] >= worst_followed[rows[:n_seen]]).float()
         recall = hits.mean() if hits.numel() else torch.ones((), device=self.device)
         return cost.sum() / lengths.shape[0], recall

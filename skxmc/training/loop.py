@@ -260,7 +260,8 @@ def _dense_optimizer(objective: Objective) -> torch.optim.Optimizer | None:
         plain = [p for p in parameters if p.ndim <= 1]
         groups += [{**group, "params": decayed}] if decayed else []
         groups += [{**group, "params": plain, "weight_decay": 0.0}] if plain else []
-    return torch.optim.AdamW(groups) if groups else None
+    # fused: one sweep over weights, gradients and moments instead of one an operation
+    return torch.optim.AdamW(groups, fused=True) if groups else None
 
 
 def _check_finite(*tensors: Tensor) -> None:
