@@ -139,8 +139,8 @@ def _search(
     def run(start: int) -> None:
         rows = slice(start, min(start + ROWS_AT_ONCE, n_rows))
         _kernels.search_rows(
-            graph.arrays, embed(rows), log_alpha, path_power, beam_width, shortlist_size,
-            n_rescored, graph.scratch(beam_width, k), out.indices[rows], out.scores[rows],
+            graph.arrays, embed(rows), log_alpha, path_power, shortlist_size, n_rescored,
+            graph.scratch(beam_width, k), out.indices[rows], out.scores[rows],
         )  # fmt: skip
 
     if n_rows <= ROWS_AT_ONCE:
