@@ -154,8 +154,8 @@ def _search(
         final = TopK(out.indices[rows], out.scores[rows])
         found = final if ranker is None else empty_topk(rows.stop - rows.start, n_found)
         _kernels.search_rows(
-            graph.arrays, embed(rows), log_alpha, path_power, beam_width, shortlist_size,
-            n_rescored, graph.scratch(beam_width, n_found), found.indices, found.scores,
+            graph.arrays, embed(rows), log_alpha, path_power, shortlist_size, n_rescored,
+            graph.scratch(beam_width, n_found), found.indices, found.scores,
         )  # fmt: skip
         if ranker is not None:
             _rerank(graph, features, rows, found, final)

@@ -54,9 +54,7 @@ def write_folder(folder: str | os.PathLike, arrays: dict[str, np.ndarray], value
         shutil.rmtree(work, ignore_errors=True)
 
 
-def read_folder(
-    folder: str | os.PathLike, *, mmap: bool
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def read_folder(folder: str | os.PathLike, *, mmap: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read what `write_folder` wrote.
 
     Parameters
@@ -82,7 +80,7 @@ def read_folder(
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder; name one that SearchGraph.save wrote.")
     index = _read_index(folder)
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for name in index["arrays"]:
         file = folder / f"{name}.npy"
         if not file.is_file():

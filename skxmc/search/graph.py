@@ -7,16 +7,17 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from sklearn.utils import gen_batches
 
 from skxmc.heads._kernels import RankerArrays
+from skxmc.search.codes import pack_rows, round_rows, sketch_rows
 from skxmc.search.folder import read_folder, write_folder
 from skxmc.search.fused._kernels import Graph, Scratch, make_scratch
 
-__all__ = ["FeatureTable", "RankerRows", "SearchGraph", "pack_rows", "round_rows"]
+__all__ = ["FeatureTable", "RankerRows", "SearchGraph"]
 
-# Rows rounded at once: their copies stay small beside the model.
-_ROWS = 4096
+# Clusters from which a graph gets a sketch of them, and embedding width over sketch width.
+_SKETCH_FROM = 4096
+_SKETCH_SHARE = 4
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,10 @@ class SearchGraph:
     ----------
     cluster_weight : ndarray of shape (n_clusters, embedding_dim), float32
     cluster_bias : ndarray of shape (n_clusters,), float32
+    sketch_basis : ndarray of shape (sketch_width, embedding_dim), float32
+        Orthogonal directions that tell clusters apart.
+    sketch : ndarray of shape (n_clusters, sketch_width) or (0, 0), float32
+        The clusters in these directions, to choose those that are scored in full; empty for none.
     alpha : float
         Gain of the cluster softmax.
     indptr : ndarray of shape (n_clusters + 1,), int32
@@ -116,6 +121,8 @@ class SearchGraph:
 
     cluster_weight: np.ndarray
     cluster_bias: np.ndarray
+    sketch_basis: np.ndarray
+    sketch: np.ndarray
     alpha: float
     indptr: np.ndarray
     labels: np.ndarray
@@ -168,9 +175,12 @@ class SearchGraph:
         order = np.lexsort((labels, -weights, clusters))
         counts = np.bincount(clusters, minlength=edges.shape[0])
         codes, code_scale = pack_rows(label_weight)
-        return cls(
+        n_clusters, width = cluster_weight.shape
+        graph = cls(
             cluster_weight,
             cluster_bias,
+            np.zeros((0, width), np.float32),
+            np.zeros((0, 0), np.float32),
             alpha,
             np.concatenate(([0], np.cumsum(counts))).astype(np.int32),
             labels[order].astype(np.int32),
@@ -183,6 +193,8 @@ class SearchGraph:
             encoder,
             path_power,
         )
+        sketch_width = max(1, width // _SKETCH_SHARE)
+        return graph.sketched(sketch_width) if n_clusters >= _SKETCH_FROM else graph
 
     @cached_property
     def arrays(self) -> Graph:
@@ -273,6 +285,18 @@ class SearchGraph:
         given: dict[str, Any] = {**arrays, **values, **parts}
         return cls(**given)
 
+    def sketched(self, width: int) -> "SearchGraph":
+        """Return this graph with a sketch of its clusters, which `from_padded` makes for thousands.
+
+        Parameters
+        ----------
+        width : int
+            Directions of the sketch, at most `embedding_dim`; 0 for no sketch, which scores every
+            cluster in full.
+        """
+        basis, sketch = sketch_rows(self.cluster_weight, width)
+        return replace(self, sketch_basis=basis, sketch=sketch)
+
     def reduced(self) -> "SearchGraph":
         """Return this graph with `label_weight` in int8, a quarter of its memory.
 
@@ -289,9 +313,9 @@ class SearchGraph:
         if kept is None or kept[0] != sizes:
             reach = min(self.n_labels, beam_width * self._longest_row)
             made = make_scratch(self.arrays, beam_width, reach, k)
-            if kept is not None:  # what is as large as the model stays, its marks in use
+            if kept is not None:  # the marks, as many as labels, are in use
                 paths = made.paths._replace(mark=kept[1].paths.mark, first=kept[1].paths.first)
-                made = made._replace(logits=kept[1].logits, paths=paths)
+                made = made._replace(paths=paths)
             kept = (sizes, made)
             self._local.scratch = kept
         return kept[1]
@@ -317,79 +341,11 @@ class SearchGraph:
         self.__post_init__()
 
 
-def round_rows(weight: np.ndarray, largest: int) -> tuple[np.ndarray, np.ndarray]:
-    """Round rows to integers, each with the scale that brings its largest entry to `largest`.
-
-    Parameters
-    ----------
-    weight : ndarray of shape (n_rows, width), float32
-        Finite rows.
-    largest : int
-        At most 127.
-
-    Returns
-    -------
-    rounded : ndarray of shape (n_rows, width), int8
-    scale : ndarray of shape (n_rows,), float32
-        `scale` times `rounded` is off by half a `scale` at most; 0 for rows of zeros.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skxmc.search.graph import round_rows
-    >>> rounded, scale = round_rows(np.array([[2.54, -1.0], [0.0, 0.0]], dtype=np.float32), 127)
-    >>> rounded
-    array([[127, -50],
-           [  0,   0]], dtype=int8)
-    >>> scale
-    array([0.02, 0.  ], dtype=float32)
-    """
-    rounded, scale = np.empty(weight.shape, np.int8), np.empty(weight.shape[0], np.float32)
-    for part in gen_batches(weight.shape[0], _ROWS):
-        scale[part] = np.abs(weight[part]).max(axis=1, initial=0.0) / np.float32(largest)
-        step = np.maximum(scale[part], np.finfo(np.float32).tiny)[:, None]
-        rounded[part] = np.clip(np.rint(weight[part] / step), -largest, largest)
-    return rounded, scale
-
-
-def pack_rows(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Round rows to 4 bits: the two halves of a row share its bytes, 8 stands for zero.
-
-    Parameters
-    ----------
-    weight : ndarray of shape (n_rows, width), float32
-        Finite rows.
-
-    Returns
-    -------
-    codes : ndarray of shape (n_rows, (width + 1) // 2), uint8
-        The low four bits are of the first half.
-    scale : ndarray of shape (n_rows,), float32
-        As `round_rows` returns.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skxmc.search.graph import pack_rows
-    >>> codes, scale = pack_rows(np.array([[7.0, -1.0]], dtype=np.float32))
-    >>> codes & 15, codes >> 4
-    (array([[15]], dtype=uint8), array([[7]], dtype=uint8))
-    """
-    rounded, scale = round_rows(weight, 7)
-    half = (weight.shape[1] + 1) // 2
-    codes = (rounded[:, :half] + 8).view(np.uint8)
-    high = (rounded[:, half:] + 8).view(np.uint8)
-    codes[:, : high.shape[1]] |= high << 4
-    # where the width is odd the last byte has no high half
-    codes[:, high.shape[1] :] |= 8 << 4
-    return codes, scale
-
-
 # Fields of a graph that have arrays of their own, their names before these in a folder.
 _PARTS: dict[str, type] = {"encoder": FeatureTable, "ranker": RankerRows}
 
 
-def _split(owner) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def _split(owner) -> tuple[dict[str, Any], dict[str, Any]]:
     """Split the fields of a frozen dataclass into arrays and plain numbers."""
     found = {f.name: getattr(owner, f.name) for f in fields(owner) if f.init}
     arrays = {name: value for name, value in found.items() if isinstance(value, np.ndarray)}

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from skxmc.search import beam as beam_module
 from skxmc.search._reference import search_topk_reference
 from skxmc.search.beam import search_topk
+from skxmc.search.codes import pack_rows, round_rows
 from skxmc.search.fused import _kernels
-from skxmc.search.graph import SearchGraph, pack_rows, round_rows
+from skxmc.search.graph import SearchGraph
 
 from .test_beam import assert_same_ranking, big_problem, problems
 

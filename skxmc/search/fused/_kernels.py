@@ -12,6 +12,13 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from skxmc.search.clusters._kernels import (
+    ClusterScratch,
+    cluster_logits,
+    make_cluster_scratch,
+    select_beam,
+)
+from skxmc.search.numeric._kernels import row_products
 from skxmc.search.paths._kernels import (
     PathScratch,
     keep_best,
@@ -31,6 +38,8 @@ class Graph(NamedTuple):
 
     cluster_weight: np.ndarray
     cluster_bias: np.ndarray
+    sketch_basis: np.ndarray
+    sketch: np.ndarray
     indptr: np.ndarray
     labels: np.ndarray
     log_weights: np.ndarray
@@ -44,12 +53,8 @@ class Graph(NamedTuple):
 class Scratch(NamedTuple):
     """Memory of one thread, kept from call to call."""
 
-    logits: np.ndarray  # (BLOCK, n_clusters) float32
+    clusters: ClusterScratch
     paths: PathScratch
-    beam: np.ndarray  # (beam_width,) int32, clusters, the best first
-    beam_key: np.ndarray  # (beam_width,) float32
-    beam_label: np.ndarray  # (beam_width,) int32, the cluster
-    beam_heap: np.ndarray  # (beam_width,) int32
     query: np.ndarray  # (2, code_width) float32, an embedding as `_code_logits` takes it
     logit: np.ndarray  # (reach,) float32, of the shortlist
     best_key: np.ndarray  # (k,) float32
@@ -59,20 +64,16 @@ class Scratch(NamedTuple):
 
 def make_scratch(graph: Graph, beam_width: int, reach: int, k: int) -> Scratch:
     """Allocate the memory that `search_rows` works in; a beam leads to `reach` labels at most."""
-    n_clusters, (n_labels, code_width) = graph.cluster_bias.size, graph.label_codes.shape
+    n_labels, code_width = graph.label_codes.shape
     return Scratch(
-        np.empty((BLOCK, n_clusters), np.float32),
+        make_cluster_scratch(BLOCK, graph.cluster_bias.size, graph.sketch.shape[1], beam_width),
         make_path_scratch(n_labels, beam_width, reach),
-        np.empty(beam_width, np.int32),
-        *_make_heap(beam_width),
         np.empty((2, code_width), np.float32),
         np.empty(reach, np.float32),
-        *_make_heap(k),
+        np.empty(k, np.float32),
+        np.empty(k, np.int32),
+        np.empty(k, np.int32),
     )
-
-
-def _make_heap(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return np.empty(size, np.float32), np.empty(size, np.int32), np.empty(size, np.int32)
 
 
 @njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
@@ -111,78 +112,26 @@ def encode_rows(indptr, indices, data, table, column_scale, unit_rows, length, o
 
 @njit(cache=_CACHE, nogil=True)
 def search_rows(
-    graph, embeddings, log_alpha, path_power, beam_width, shortlist_size, n_rescored,
-    scratch, labels, scores,
+    graph, embeddings, log_alpha, path_power, shortlist_size, n_rescored, scratch, labels, scores
 ):  # fmt: skip
     """Write the best labels of each row into `labels` and `scores`, both (n_rows, k)."""
     n_rows = embeddings.shape[0]
     for start in range(0, n_rows, BLOCK):
         stop = min(n_rows, start + BLOCK)
-        _cluster_logits(embeddings[start:stop], graph, scratch.logits)
+        cluster_logits(embeddings[start:stop], graph, scratch.clusters)
         for i in range(start, stop):
-            _select_beam(scratch.logits[i - start], log_alpha, beam_width, scratch)
+            select_beam(
+                graph, embeddings[i], i - start, log_alpha, scratch.clusters, scratch.paths.base
+            )
             n = shortlist_labels(
                 graph.indptr, graph.labels, graph.log_weights,
-                scratch.beam, shortlist_size, scratch.paths,
+                scratch.clusters.beam, shortlist_size, scratch.paths,
             )  # fmt: skip
             if n > n_rescored:
                 n = _choose_by_codes(graph, embeddings[i], path_power, n, n_rescored, scratch)
             n_best = _best_labels(graph, embeddings[i], path_power, n, scratch)
             # a ranker of the best few would put its own scores into best_key here
             _write_best(n_best, scratch, labels[i], scores[i])
-
-
-@njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
-def _cluster_logits(embeddings, graph, out):
-    """Products of all rows and clusters, four rows and two clusters at a time.
-
-    At the edges a row or cluster stands in twice, so that every sum comes from the same loop.
-    """
-    weight, bias = graph.cluster_weight, graph.cluster_bias
-    last_row, last = embeddings.shape[0] - 1, weight.shape[0] - 1
-    for c in range(0, last + 1, 2):
-        d = min(c + 1, last)
-        v, w = weight[c], weight[d]
-        for i in range(0, last_row + 1, 4):
-            i1, i2, i3 = min(i + 1, last_row), min(i + 2, last_row), min(i + 3, last_row)
-            e0, e1, e2, e3 = embeddings[i], embeddings[i1], embeddings[i2], embeddings[i3]
-            v0 = v1 = v2 = v3 = w0 = w1 = w2 = w3 = np.float32(0.0)
-            for j in range(weight.shape[1]):
-                v0 += e0[j] * v[j]
-                v1 += e1[j] * v[j]
-                v2 += e2[j] * v[j]
-                v3 += e3[j] * v[j]
-                w0 += e0[j] * w[j]
-                w1 += e1[j] * w[j]
-                w2 += e2[j] * w[j]
-                w3 += e3[j] * w[j]
-            out[i, c], out[i, d] = v0 + bias[c], w0 + bias[d]
-            out[i1, c], out[i1, d] = v1 + bias[c], w1 + bias[d]
-            out[i2, c], out[i2, d] = v2 + bias[c], w2 + bias[d]
-            out[i3, c], out[i3, d] = v3 + bias[c], w3 + bias[d]
-
-
-@njit(cache=_CACHE, nogil=True)
-def _select_beam(logits, log_alpha, beam_width, scratch):
-    """Find the best clusters of a row, the best first, and the logs of their scores."""
-    largest = np.float32(-np.inf)
-    for c in range(logits.shape[0]):
-        largest = max(largest, logits[c])
-    mass = 0.0
-    for c in range(logits.shape[0]):
-        mass += np.exp(logits[c] - largest)
-    shift = np.float32(log_alpha - np.log(mass)) - largest
-    key, label, heap = scratch.beam_key, scratch.beam_label, scratch.beam_heap
-    n, worst = 0, np.float32(-np.inf)
-    for c in range(logits.shape[0]):
-        if n < beam_width or logits[c] > worst:
-            n = _offer(key, label, heap, n, beam_width, logits[c], np.int32(c))
-            worst = -key[heap[0]]
-    for b in range(beam_width - 1, -1, -1):
-        scratch.beam[b] = -label[heap[0]]
-        scratch.paths.base[b] = min(np.float32(0.0), shift - key[heap[0]])
-        heap[0] = heap[b]
-        _sift_down(key, label, heap, b, 0)
 
 
 @njit(cache=_CACHE, nogil=True)
@@ -259,24 +208,10 @@ def _best_labels(graph, embedding, path_power, n, scratch):
     return n_best
 
 
-@njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
+@njit(cache=_CACHE, nogil=True)
 def _row_logits(graph, embedding, labels, n, out):
-    """Logits of n labels; sums are of float32, whatever the rows' precision.
-
-    Four at a time, whose memory arrives side by side; the last ones may be done twice.
-    """
-    weight = graph.label_weight
-    for q in range(0, n, 4):
-        q1, q2, q3 = min(q + 1, n - 1), min(q + 2, n - 1), min(q + 3, n - 1)
-        w0, w1 = weight[labels[q]], weight[labels[q1]]
-        w2, w3 = weight[labels[q2]], weight[labels[q3]]
-        z0 = z1 = z2 = z3 = np.float32(0.0)
-        for j in range(weight.shape[1]):
-            z0 += embedding[j] * np.float32(w0[j])
-            z1 += embedding[j] * np.float32(w1[j])
-            z2 += embedding[j] * np.float32(w2[j])
-            z3 += embedding[j] * np.float32(w3[j])
-        out[q], out[q1], out[q2], out[q3] = z0, z1, z2, z3
+    """Logits of n labels by their rows."""
+    row_products(graph.label_weight, embedding, labels, n, out)
     for q in range(n):
         out[q] = out[q] * graph.label_scale[labels[q]] + graph.label_bias[labels[q]]
 

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from skxmc.search.numeric._kernels import best_bound
+
 # SKXMC_NUMBA_CACHE=0 compiles anew in each process, for where no cache can be written
 _CACHE = os.environ.get("SKXMC_NUMBA_CACHE", "1") != "0"
 _BISECTIONS = 24
@@ -132,40 +134,10 @@ def keep_best(key, n, size, scratch):
     if n <= size:
         return n
     label, path, order = scratch.label, scratch.path, scratch.order
-    bits = key.view(np.int32)
-    for q in range(n):  # sign and magnitude become integers that sort alike, -0.0 as 0.0
-        order[q] = bits[q] if bits[q] >= 0 else -(bits[q] & 0x7FFFFFFF)
-    bound, count = _largest_bound(order[:n], size)
-    if count > size:  # of those that tie at the bound, the smallest labels
-        for q in range(n):
-            if order[q] > bound:
-                order[q] = 1
-            elif order[q] == bound:
-                order[q] = -label[q]
-            else:
-                order[q] = np.iinfo(np.int32).min
-        bound, _ = _largest_bound(order[:n], size)
+    bound = best_bound(key, label, n, size, order)
     kept = 0
     for q in range(n):
         if order[q] >= bound:
             label[kept], path[kept] = label[q], path[q]
             kept += 1
     return kept
-
-
-@njit(cache=_CACHE, nogil=True)
-def _largest_bound(order, size):
-    """Find the largest bound that `size` or more integers reach, and how many do."""
-    low, high, reached = order[0], order[0], order.shape[0]
-    for q in range(order.shape[0]):
-        low, high = min(low, order[q]), max(high, order[q])
-    while low < high:
-        middle = np.int32(high - (np.int64(high) - low) // 2)
-        count = 0
-        for q in range(order.shape[0]):
-            count += order[q] >= middle
-        if count >= size:
-            low, reached = middle, count
-        else:
-            high = np.int32(middle - 1)
-    return low, reached

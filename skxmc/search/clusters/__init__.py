@@ -1,0 +1,1 @@
+"""Kernels of prediction: from an embedding to a beam of clusters."""

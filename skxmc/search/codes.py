@@ -1,0 +1,111 @@
+"""Vectors in less memory: rounded to few bits, or seen from a few directions only."""
+
+import numpy as np
+from sklearn.utils import gen_batches
+
+__all__ = ["pack_rows", "round_rows", "sketch_rows"]
+
+# Rows rounded at once: their copies stay small beside the model.
+_ROWS = 4096
+
+
+def round_rows(weight: np.ndarray, largest: int) -> tuple[np.ndarray, np.ndarray]:
+    """Round rows to integers, each with the scale that brings its largest entry to `largest`.
+
+    Parameters
+    ----------
+    weight : ndarray of shape (n_rows, width), float32
+        Finite rows.
+    largest : int
+        At most 127.
+
+    Returns
+    -------
+    rounded : ndarray of shape (n_rows, width), int8
+    scale : ndarray of shape (n_rows,), float32
+        `scale` times `rounded` is off by half a `scale` at most; 0 for rows of zeros.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skxmc.search.codes import round_rows
+    >>> rounded, scale = round_rows(np.array([[2.54, -1.0], [0.0, 0.0]], dtype=np.float32), 127)
+    >>> rounded
+    array([[127, -50],
+           [  0,   0]], dtype=int8)
+    >>> scale
+    array([0.02, 0.  ], dtype=float32)
+    """
+    rounded, scale = np.empty(weight.shape, np.int8), np.empty(weight.shape[0], np.float32)
+    for part in gen_batches(weight.shape[0], _ROWS):
+        scale[part] = np.abs(weight[part]).max(axis=1, initial=0.0) / np.float32(largest)
+        step = np.maximum(scale[part], np.finfo(np.float32).tiny)[:, None]
+        rounded[part] = np.clip(np.rint(weight[part] / step), -largest, largest)
+    return rounded, scale
+
+
+def pack_rows(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Round rows to 4 bits: the two halves of a row share its bytes, 8 stands for zero.
+
+    Parameters
+    ----------
+    weight : ndarray of shape (n_rows, width), float32
+        Finite rows.
+
+    Returns
+    -------
+    codes : ndarray of shape (n_rows, (width + 1) // 2), uint8
+        The low four bits are of the first half.
+    scale : ndarray of shape (n_rows,), float32
+        As `round_rows` returns.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skxmc.search.codes import pack_rows
+    >>> codes, scale = pack_rows(np.array([[7.0, -1.0]], dtype=np.float32))
+    >>> codes & 15, codes >> 4
+    (array([[15]], dtype=uint8), array([[7]], dtype=uint8))
+    """
+    rounded, scale = round_rows(weight, 7)
+    half = (weight.shape[1] + 1) // 2
+    codes = (rounded[:, :half] + 8).view(np.uint8)
+    high = (rounded[:, half:] + 8).view(np.uint8)
+    codes[:, : high.shape[1]] |= high << 4
+    # where the width is odd the last byte has no high half
+    codes[:, high.shape[1] :] |= 8 << 4
+    return codes, scale
+
+
+def sketch_rows(weight: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Project rows on the directions in which they are largest.
+
+    Parameters
+    ----------
+    weight : ndarray of shape (n_rows, n_columns), float32
+        Finite rows.
+    width : int
+        Directions, at most n_columns; with all of them products stay what they are.
+
+    Returns
+    -------
+    basis : ndarray of shape (width, n_columns), float32
+        Orthonormal: eigenvectors of the rows' second moments.
+    sketch : ndarray of shape (n_rows, width), float32
+        The rows times `basis`; (0, 0) for a width of 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skxmc.search.codes import sketch_rows
+    >>> basis, sketch = sketch_rows(np.array([[3.0, 0.0], [-3.0, 0.1]], dtype=np.float32), 1)
+    >>> np.abs(basis).round(), np.abs(sketch).round()
+    (array([[1., 0.]], dtype=float32), array([[3.],
+           [3.]], dtype=float32))
+    """
+    if width == 0:
+        return np.zeros((0, weight.shape[1]), np.float32), np.zeros((0, 0), np.float32)
+    moments = weight.T @ weight
+    _, vectors = np.linalg.eigh(moments.astype(np.float64))
+    basis = np.ascontiguousarray(vectors[:, ::-1][:, :width].T, dtype=np.float32)
+    return basis, weight @ basis.T

@@ -1,0 +1,1 @@
+"""Kernels of prediction that know no model: products of rows, selections of the largest."""

@@ -1,0 +1,101 @@
+"""Numba kernels that the others of the search share: products of rows, selections."""
+
+import os
+
+import numpy as np
+from numba import njit
+
+# SKXMC_NUMBA_CACHE=0 compiles anew in each process, for where no cache can be written
+_CACHE = os.environ.get("SKXMC_NUMBA_CACHE", "1") != "0"
+_SUMS = {"reassoc", "contract", "nsz"}
+
+
+@njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
+def products(embeddings, weight, bias, out):
+    """Products of all embeddings and weight rows, plus bias; four and two of them at a time.
+
+    At the edges a row stands in twice, so that every sum comes from the same loop: what comes out
+    for an embedding does not depend on its neighbours.
+    """
+    last_row, last = embeddings.shape[0] - 1, weight.shape[0] - 1
+    for c in range(0, last + 1, 2):
+        d = min(c + 1, last)
+        v, w = weight[c], weight[d]
+        for i in range(0, last_row + 1, 4):
+            i1, i2, i3 = min(i + 1, last_row), min(i + 2, last_row), min(i + 3, last_row)
+            e0, e1, e2, e3 = embeddings[i], embeddings[i1], embeddings[i2], embeddings[i3]
+            v0 = v1 = v2 = v3 = w0 = w1 = w2 = w3 = np.float32(0.0)
+            for j in range(weight.shape[1]):
+                v0 += e0[j] * v[j]
+                v1 += e1[j] * v[j]
+                v2 += e2[j] * v[j]
+                v3 += e3[j] * v[j]
+                w0 += e0[j] * w[j]
+                w1 += e1[j] * w[j]
+                w2 += e2[j] * w[j]
+                w3 += e3[j] * w[j]
+            out[i, c], out[i, d] = v0 + bias[c], w0 + bias[d]
+            out[i1, c], out[i1, d] = v1 + bias[c], w1 + bias[d]
+            out[i2, c], out[i2, d] = v2 + bias[c], w2 + bias[d]
+            out[i3, c], out[i3, d] = v3 + bias[c], w3 + bias[d]
+
+
+@njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
+def row_products(weight, embedding, rows, n, out):
+    """Products of an embedding and n chosen rows; sums are of float32, whatever the weights are.
+
+    Four at a time, whose memory arrives side by side; the last ones may be done twice.
+    """
+    for q in range(0, n, 4):
+        q1, q2, q3 = min(q + 1, n - 1), min(q + 2, n - 1), min(q + 3, n - 1)
+        w0, w1 = weight[rows[q]], weight[rows[q1]]
+        w2, w3 = weight[rows[q2]], weight[rows[q3]]
+        z0 = z1 = z2 = z3 = np.float32(0.0)
+        for j in range(weight.shape[1]):
+            z0 += embedding[j] * np.float32(w0[j])
+            z1 += embedding[j] * np.float32(w1[j])
+            z2 += embedding[j] * np.float32(w2[j])
+            z3 += embedding[j] * np.float32(w3[j])
+        out[q], out[q1], out[q2], out[q3] = z0, z1, z2, z3
+
+
+@njit(cache=_CACHE, nogil=True)
+def best_bound(key, name, n, size, order):
+    """Fill `order` and find the bound that `size` of its first n entries reach.
+
+    These are the ones with the largest keys, ties by the smaller name; all if there are no more.
+    """
+    bits = key.view(np.int32)
+    for q in range(n):  # sign and magnitude become integers that sort alike, -0.0 as 0.0
+        order[q] = bits[q] if bits[q] >= 0 else -(bits[q] & 0x7FFFFFFF)
+    if n <= size:
+        return np.int32(np.iinfo(np.int32).min)
+    bound, count = _largest_bound(order[:n], size)
+    if count > size:  # of those that tie at the bound, the smallest names
+        for q in range(n):
+            if order[q] > bound:
+                order[q] = 1
+            elif order[q] == bound:
+                order[q] = -name[q]
+            else:
+                order[q] = np.iinfo(np.int32).min
+        bound, _ = _largest_bound(order[:n], size)
+    return bound
+
+
+@njit(cache=_CACHE, nogil=True)
+def _largest_bound(order, size):
+    """Find the largest bound that `size` or more integers reach, and how many do."""
+    low, high, reached = order[0], order[0], order.shape[0]
+    for q in range(order.shape[0]):
+        low, high = min(low, order[q]), max(high, order[q])
+    while low < high:
+        middle = np.int32(high - (np.int64(high) - low) // 2)
+        count = 0
+        for q in range(order.shape[0]):
+            count += order[q] >= middle
+        if count >= size:
+            low, reached = middle, count
+        else:
+            high = np.int32(middle - 1)
+    return low, reached
