@@ -30,8 +30,8 @@ K = 100
 RANKER = [
     {},
     {"cost_positive": 0.3, "cost_negative": 0.3},
-    {"cost_positive": 1.5, "cost_negative": 1.5},
-    {"cost_positive": 1.5, "cost_negative": 0.7},
+    {"cost_positive": 1.0, "cost_negative": 1.0},
+    {"cost_positive": 1.0, "cost_negative": 0.5},
     {"n_random": 0},
     {"n_random": 50},
     {"n_random": 500},

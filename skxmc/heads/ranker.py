@@ -44,9 +44,9 @@ class SparseRanker:
 
     Parameters
     ----------
-    cost_positive : float, default=0.7
+    cost_positive : float, default=0.5
         C_i of the rows that a label belongs to.
-    cost_negative : float, default=0.7
+    cost_negative : float, default=0.5
         C_i of the others; times its share for a row that was drawn.
     n_random : int, "auto" or "all", default="auto"
         Rows drawn for each label. "all" takes every row: one-vs-all, which reads no shortlists.
@@ -100,8 +100,8 @@ class SparseRanker:
     def __init__(
         self,
         *,
-        cost_positive: float = 0.7,
-        cost_negative: float = 0.7,
+        cost_positive: float = 0.5,
+        cost_negative: float = 0.5,
         n_random: int | str = "auto",
         share: float = 0.75,
         threshold: float = 0.1,
