@@ -1,10 +1,11 @@
 """Which default parameters? One parameter at a time, on rows split off the training rows.
 
+    python benchmarks/bench_study.py                     # the ranker, on the bundled data
     python benchmarks/bench_study.py ranker FOLDER ...   # settings of the ranker, on one model
     python benchmarks/bench_study.py search FOLDER ...   # settings of the search, on one model
     python benchmarks/bench_study.py fit FOLDER ...      # settings of training, a fit each
 
-FOLDER holds X_train.npz and Y_train.npz; test rows are never read. A tenth of the rows, at most
+Test rows are loaded and thrown away. A tenth of the rows, at most
 5,000, is held out; labels that the rest does not have are dropped from their truth. What was
 learned from the tables is in accuracy_study.md. One thread, seed 0.
 """
@@ -18,7 +19,7 @@ import numba
 import numpy as np
 import scipy.sparse as sp
 import torch
-from common import describe_machine, print_table, save
+from common import describe_machine, load_bundled, load_folder, print_table, save
 
 from skxmc import EliasClassifier
 from skxmc.encoders import BagOfWords
@@ -75,9 +76,9 @@ FIT = [
 ]
 
 
-def split(folder: Path):
+def split(X, Y):
     """Training and held-out rows of the training rows."""
-    X, Y = (sp.csr_array(sp.load_npz(folder / f"{part}_train.npz")) for part in "XY")
+    X, Y = sp.csr_array(X), sp.csr_array(Y)
     order = np.random.RandomState(0).permutation(X.shape[0])
     n_held = min(5000, X.shape[0] // 10)
     held, rest = np.sort(order[:n_held]), np.sort(order[n_held:])
@@ -160,20 +161,21 @@ STUDIES = {"ranker": study_ranker, "search": study_search, "fit": study_fit}
 
 def main() -> None:
     """Run one study on the folders named on the command line."""
-    if len(sys.argv) < 3 or sys.argv[1] not in STUDIES:
-        sys.exit(__doc__)
-    kind, folders = sys.argv[1], [Path(arg) for arg in sys.argv[2:]]
+    kind = sys.argv[1] if len(sys.argv) > 1 else "ranker"
+    if kind not in STUDIES:
+        sys.exit(f"no study is called {kind!r}; there are: {', '.join(STUDIES)}")
+    sources = {Path(arg).name: lambda arg=arg: load_folder(Path(arg)) for arg in sys.argv[2:]}
     torch.set_num_threads(1)
     numba.set_num_threads(1)
     for key, value in describe_machine().items():
         print(f"{key}: {value}")
     results: dict[str, list[dict]] = {}
-    for folder in folders:
-        rows = results.setdefault(folder.name, [])
-        for row in STUDIES[kind](split(folder)):
+    for name, load in (sources or {"bundled": load_bundled}).items():
+        rows = results.setdefault(name, [])
+        for row in STUDIES[kind](split(*load()[:2])):
             rows.append(row)
             save(f"study_{kind}", results)
-        print(f"\n{folder.name}")
+        print(f"\n{name}")
         print_table(rows)
 
 
