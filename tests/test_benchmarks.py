@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from skxmc import SNMClassifier
+from skxmc import EliasClassifier, SNMClassifier
 from skxmc.datasets import make_xmc_classification
 from skxmc.metrics import precision_at_k
 
@@ -210,3 +210,42 @@ def test_dense_baseline_takes_the_same_steps(script, folder):
     assert len(ours) == len(dense) == 10
     np.testing.assert_allclose(dense, ours, rtol=1e-4)
     assert np.mean(ours[5:]) < np.mean(ours[:5])
+
+
+# --- development: ablation and study
+
+
+def test_ablation_ends_with_the_default_estimator(script, folder):
+    bench = script("bench_ablation")
+    X, Y, X_test, Y_test = load(folder)
+    rows = {row["part"]: row for row in bench.ablate((X, Y, X_test, Y_test))}
+    assert list(rows) == [
+        "fixed clusters", "learned graph", "exhaustive", "+ paper's ranker", "+ ranker",
+        "ranker alone",
+    ]  # fmt: skip
+    default = EliasClassifier(random_state=0, n_jobs=1).fit(X, Y).predict_topk(X_test, 3)
+    expected = 100 * precision_at_k(Y_test, default, k=3)
+    assert rows["+ ranker"]["P@3"] == pytest.approx(expected, abs=0.7)  # one label of one row
+    for row in rows.values():
+        assert 0 < row["PSP@5"] <= 100
+
+
+def test_study_never_reads_test_rows(script, folder, monkeypatch):
+    bench = script("bench_study")
+    X, Y, *_ = load(folder)
+    X_rest, Y_rest, X_held, truth = bench.split(X, Y)
+    assert X_held.shape[0] == truth.shape[0] == 25
+    both = np.vstack([X_rest.toarray(), X_held.toarray()])
+    np.testing.assert_array_equal(np.sort(both, axis=0), np.sort(X.toarray(), axis=0))
+    unseen = np.asarray(Y_rest.sum(axis=0)).ravel() == 0
+    assert truth[:, unseen].nnz == 0
+    for name, settings in (("RANKER", [{}, {"n_random": 5}, {"hard_labels": 3}]), ("FIT", [{}])):
+        monkeypatch.setattr(bench, name, settings)
+    data = X_rest, Y_rest, X_held, truth
+    by_ranker = list(bench.study_ranker(data))
+    assert [row["setting"] for row in by_ranker[1:]] == ["default", "n_random=5", "hard_labels=3"]
+    assert [row["setting"] for row in bench.study_fit(data)] == ["default"]
+    monkeypatch.setattr(bench, "SEARCH", [{}, {"rerank_size": 1}, {"beam_width": 1}])
+    found = list(bench.study_search(data))
+    assert found[0]["P@1"] == pytest.approx(by_ranker[1]["P@1"])
+    assert found[1]["P@1"] == pytest.approx(by_ranker[0]["P@1"]), "one label is not re-ordered"
