@@ -159,14 +159,13 @@ class CalibratedTopKClassifier(BaseXMCClassifier):
         check_ranks(recipe)
         if isinstance(recipe, FrozenEstimator):
             self.estimator_ = recipe
-            Y = self._align_with_frozen(X, Y)
-            held = np.arange(Y.shape[0])
+            self._calibrate(X, self._align_with_frozen(X, Y))
         else:
             train, held = self._split(Y)
             self.estimator_ = self._fit_estimator(recipe, X, Y, train)
-        self._calibrate(take_rows(X, held), Y[held])
-        if self.refit and not isinstance(recipe, FrozenEstimator):
-            self.estimator_ = self._fit_estimator(recipe, X, Y, np.arange(Y.shape[0]))
+            self._calibrate(take_rows(X, held), Y[held])
+            if self.refit:
+                self.estimator_ = self._fit_estimator(recipe, X, Y, np.arange(Y.shape[0]))
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(self, name):  # of an earlier fit
                 delattr(self, name)
@@ -195,20 +194,13 @@ class CalibratedTopKClassifier(BaseXMCClassifier):
         model, _ = unwrap(self.estimator_, take_rows(X, np.arange(1)))
         check_is_fitted(model)
         seen, self.classes_ = self.classes_, model.classes_
-        if not self._is_single_label():
-            if seen.size != self.classes_.size:
-                raise ValueError(
-                    f"y has {seen.size} labels, but the frozen estimator was fitted with "
-                    f"{self.classes_.size}; give y the same columns."
-                )
-        else:
-            # a label that the model does not know is never among its candidates
-            column_of = {label: column for column, label in enumerate(self.classes_.tolist())}
-            columns = np.array([column_of.get(label, -1) for label in seen.tolist()])[Y.indices]
-            known = columns >= 0
-            indptr = np.concatenate(([0], np.cumsum(known)))
-            shape = (Y.shape[0], self.classes_.size)
-            Y = as_csr(sp.csr_array((np.ones(known.sum()), columns[known], indptr), shape=shape))
+        if self._is_single_label():
+            Y = _in_columns_of(self.classes_, seen, Y)
+        elif seen.size != self.classes_.size:
+            raise ValueError(
+                f"y has {seen.size} labels, but the frozen estimator was fitted with "
+                f"{self.classes_.size}; give y the same columns."
+            )
         self.n_labels_ = self.classes_.size
         own_counts = np.bincount(Y.indices, minlength=self.n_labels_)
         self.label_counts_ = getattr(model, "label_counts_", own_counts)
@@ -294,6 +286,16 @@ class CalibratedTopKClassifier(BaseXMCClassifier):
                 f"{self.threshold!r}."
             )
         check_number(self, "tail", self.tail, minimum=0)
+
+
+def _in_columns_of(classes: np.ndarray, seen: np.ndarray, Y: sp.csr_array) -> sp.csr_array:
+    """Move one-hot columns of the labels `seen` to those of `classes`; unknown labels drop out."""
+    column_of = {label: column for column, label in enumerate(classes.tolist())}
+    columns = np.array([column_of.get(label, -1) for label in seen.tolist()])[Y.indices]
+    known = columns >= 0
+    indptr = np.concatenate(([0], np.cumsum(known)))
+    data = np.ones(indptr[-1])
+    return as_csr(sp.csr_array((data, columns[known], indptr), shape=(Y.shape[0], classes.size)))
 
 
 class _Sigmoid:

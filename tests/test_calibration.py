@@ -118,17 +118,18 @@ def platt_by_hand(x, truth):
 
 
 @pytest.mark.parametrize("scale", [0.1, 10.0])
-def test_sigmoid_by_hand(scale):
+@pytest.mark.parametrize("n_rows", [4, 400])
+def test_sigmoid_by_hand(scale, n_rows):
     base = FrozenEstimator(Centroids(digits=5, scale=scale).fit(X, Y))
-    model = CalibratedTopKClassifier(base, method="sigmoid").fit(NEW_X, NEW_Y)
-    scores, truth = pairs(base, NEW_X, NEW_Y, N_LABELS)
+    model = CalibratedTopKClassifier(base, method="sigmoid").fit(NEW_X[:n_rows], NEW_Y[:n_rows])
+    scores, truth = pairs(base, NEW_X[:n_rows], NEW_Y[:n_rows], N_LABELS)
     inside = scores.min() >= 0 and scores.max() <= 1
     assert inside == (scale < 1), "both features of the sigmoid are seen"
     clipped = np.clip(scores, 1e-12, 1 - 1e-7)
     x = np.log(clipped / (1 - clipped)) if inside else scores
     slope, offset = platt_by_hand(x, truth)
     by_hand = 1 / (1 + np.exp(-(slope * x + offset)))
-    got = model.predict_topk(NEW_X, k=N_LABELS).scores.ravel()
+    got = model.predict_topk(NEW_X[:n_rows], k=N_LABELS).scores.ravel()
     np.testing.assert_allclose(got, np.maximum(by_hand, 1e-9), rtol=1e-2, atol=1e-4)
 
 
