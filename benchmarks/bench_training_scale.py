@@ -10,8 +10,9 @@ it stands what `fit` estimated.
 
 What a row costs does not depend on how many there are, so `--rows 60000` shortens a run that asks
 for nothing else; memory wants them all. `--threads 1 2` repeats everything with two threads and
-wants an idle machine: the table then has the wall-clock ratio. `--kmeans-rounds 1` shortens the
-clustering, and not what it takes of memory.
+wants an idle machine: the table then has the wall-clock ratio; with `--torch-threads 1` only Numba
+gets the second one, and the two pools cannot get in each other's way. `--kmeans-rounds 1` shortens
+the clustering, and not what it takes of memory.
 """
 
 import argparse
@@ -25,6 +26,7 @@ import time
 from functools import partial
 from typing import Any
 
+import numba
 import numpy as np
 import scipy.sparse as sp
 import torch
@@ -134,7 +136,9 @@ def measure(kind: str, n_rows: int, n_labels: int, n_features: int, steps: int, 
         clock.around(elias_stages, name)
     clock.around(elias_stages.EliasTraining, "_membership")
     common = {"encoder": BagOfWords(embedding_dim=options["width"]), "batch_size": BATCH}
-    common |= {"random_state": 0, "n_jobs": options["threads"]}
+    common |= {"random_state": 0, "n_jobs": None}
+    numba.set_num_threads(options["threads"])
+    torch.set_num_threads(options["torch_threads"])
     epochs = options["epochs"]
     if kind == "elias":
         model = EliasClassifier(stage1_epochs=epochs, stage2_epochs=epochs, **common)
@@ -176,7 +180,7 @@ def cost_of_stages(history: list[dict], n_rows: int) -> list[dict]:
 
 def in_a_process(arguments: dict) -> dict:
     """Run `measure` in a fresh process."""
-    threads = str(arguments["options"]["threads"])
+    threads = str(max(arguments["options"]["threads"], arguments["options"]["torch_threads"]))
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
     done = subprocess.run(
         [sys.executable, __file__, "--child", json.dumps(arguments)],
@@ -198,6 +202,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", default=["elias", "snm"])
     parser.add_argument("--labels", nargs="+", type=int, default=[38_000, AMAZON["n_labels"]])
     parser.add_argument("--threads", nargs="+", type=int, default=[1])
+    parser.add_argument("--torch-threads", type=int, help="if not as many as Numba's")
     parser.add_argument("--kmeans-rounds", type=int, default=8, help="2-means rounds of a node")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes, nothing saved")
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -212,7 +217,7 @@ def main() -> None:
     results = []
     for kind, n_labels, threads in itertools.product(args.kinds, args.labels, args.threads):
         options = {"width": args.width, "epochs": args.epochs, "threads": threads}
-        options["rounds"] = args.kmeans_rounds
+        options |= {"rounds": args.kmeans_rounds, "torch_threads": args.torch_threads or threads}
         asked = {**sizes, "n_labels": n_labels, "kind": kind, "steps": args.steps}
         results.append(in_a_process({**asked, "options": options}))
         show(results[-1])

@@ -256,5 +256,6 @@ class _Product(torch.autograd.Function):
 
 def _take(weight: Tensor, rows: Tensor) -> Tensor:
     """Gather distinct rows; the table itself, uncopied, where those are all of them in order."""
+    # an accelerator is asked only where as many rows as the table has are wanted
     whole = rows.shape[0] == weight.shape[0] and bool((rows[1:] > rows[:-1]).all())
     return weight if whole else weight[rows]

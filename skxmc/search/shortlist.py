@@ -27,12 +27,15 @@ class Shortlist(NamedTuple):
         Place in the row's beam of the cluster on the winning path.
     columns : Tensor of shape (n_entries,), int64
         Column of that cluster's row of edges.
+    found : Tensor of shape (n_entries,), bool, or None
+        False where an entry only fills a row up, as on an accelerator; None where none does.
     """
 
     labels: CsrBatch
     rows: Tensor
     slots: Tensor
     columns: Tensor
+    found: Tensor | None = None
 
 
 def build_shortlist(
@@ -72,7 +75,7 @@ def build_shortlist(
     Returns
     -------
     shortlist : Shortlist
-        No label occurs twice in a row.
+        No label that is found occurs twice in a row.
     """
     seed = 0
     if noise > 0:
@@ -83,7 +86,8 @@ def build_shortlist(
         found = _numba(beam, beam_scores, edges, log_weights, n_labels, k, positives, noise, seed)
     else:
         found = _torch(beam, beam_scores, edges, log_weights, n_labels, k, positives, noise, seed)
-    return _compress(*found)
+    # how many labels there are, an accelerator would have to be asked, and waited for
+    return _compress(*found) if beam.device.type == "cpu" else _pad(*found)
 
 
 def _numba(beam, beam_scores, edges, log_weights, n_labels, k, positives, noise, seed):
@@ -132,12 +136,22 @@ def _compress(labels, columns, slots) -> Shortlist:
     """Drop the padding of (n_rows, k) arrays."""
     found = labels >= 0
     indptr = F.pad(torch.cumsum(found.sum(dim=1), dim=0), (1, 0))
-    # the one place in a step that waits for an accelerator: how many labels there are
     at = found.flatten().nonzero(as_tuple=True)[0]
-    kept = (array.flatten()[at] for array in (labels, slots, columns))
-    labels, slots, columns = kept
     rows = at // found.shape[1]
+    labels, slots, columns = (array.flatten()[at] for array in (labels, slots, columns))
     return Shortlist(CsrBatch(indptr, labels), rows, slots.long(), columns.long())
+
+
+def _pad(labels, columns, slots) -> Shortlist:
+    """Keep the padding of (n_rows, k) arrays as entries of label 0 that are not `found`."""
+    n_rows, k = labels.shape
+    places = torch.arange(n_rows * k, device=labels.device)
+    indptr = k * torch.arange(n_rows + 1, device=labels.device)
+    labels = labels.flatten()
+    batch = CsrBatch(indptr, labels.clamp(min=0))
+    return Shortlist(
+        batch, places // k, slots.flatten().long(), columns.flatten().long(), labels >= 0
+    )
 
 
 def contains(positives: CsrBatch, rows: Tensor, labels: Tensor, n_labels: int) -> Tensor:

@@ -24,6 +24,10 @@ from skxmc.training.mining import pattern_of
 __all__ = ["EliasModel", "EliasObjective", "EliasRates", "StageObjective", "freeze"]
 
 
+# Log path score of an entry that only fills a shortlist up.
+_NO_PATH = -1e6
+
+
 class EliasModel(nn.Module):
     """The three parts data flows through, held together as one module.
 
@@ -210,6 +214,10 @@ class EliasObjective(StageObjective):
         logits = model.head(embeddings, shortlist.labels)
         n_labels = self.Y.shape[1]
         positive = contains(positives, shortlist.rows, shortlist.labels.indices.long(), n_labels)
+        if shortlist.found is not None:
+            # a path that cannot be costs nothing, neither as a loss nor as a gradient
+            positive = positive & shortlist.found
+            log_path = log_path.masked_fill(~shortlist.found, _NO_PATH)
         classification, path = elias_loss(
             log_path, logits, positive, shortlist.rows, embeddings.shape[0], model.path_power
         )

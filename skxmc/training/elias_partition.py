@@ -16,6 +16,9 @@ from skxmc.training.snm import SNMModel, SNMObjective, SNMRates
 
 __all__ = ["PartitionObjective"]
 
+# Cluster scores of a step at most: the product of the batch with 8192 clusters would otherwise take
+# longer than all the rest of it.
+_PATH_ENTRIES = 2**20
 # Rows of a mini-batch on which beam recall is measured.
 _RECALL_ROWS = 64
 
@@ -83,7 +86,10 @@ class PartitionObjective(StageObjective):
         check_embeddings(model.encoder, embeddings, rows.size)
         embeddings = F.dropout(embeddings.float(), rates.dropout)
         classification = self.mining.mined_loss(embeddings, positives)
-        path, recall = self._paths(model.index.log_shares(embeddings), positives)
+        # rows are in random order: where clusters are many, some of the rows are a fair sample
+        n_rows = max(1, min(rows.size, _PATH_ENTRIES // model.index.n_clusters))
+        log_shares = model.index.log_shares(embeddings[:n_rows])
+        path, recall = self._paths(log_shares, positives.cut(slice(0, n_rows)))
         total = classification + rates.lambda_shortlist * path
         return total, {"path_loss": path.detach(), "beam_recall": recall}
 
@@ -94,7 +100,7 @@ class PartitionObjective(StageObjective):
         rows = positives.rows()
         own = log_shares[rows, self.parents[positives.indices.long()]]
         cost = -cap_log(own, self.module.index.alpha) / lengths[rows]
-        # recall is only looked at: some of the rows, which are in random order, say enough
+        # recall is only looked at, and wants a sort
         seen = log_shares.detach()[:_RECALL_ROWS]
         width = min(self.rates.beam_width, log_shares.shape[1])
         worst_followed = seen.topk(width, dim=1).values[:, -1]

@@ -149,12 +149,16 @@ class EliasTraining:
 
     def work_of_step(self, X: Any, Y: sp.csr_array) -> float:
         """Estimate the multiply-adds of a training step, to choose the number of threads."""
+        s, n_labels = self.settings, Y.shape[1]
         if isinstance(X, list):
             return float("inf")
-        batch_size = resolve_batch_size(self.settings.batch_size, Y.shape[0])
+        batch_size = resolve_batch_size(s.batch_size, Y.shape[0])
         features = X.nnz / X.shape[0] if sp.issparse(X) else X.shape[1]
-        labels = min(Y.shape[1], self.settings.train_shortlist_size)
-        return float(batch_size * (features + labels) * min(512, 2 * X.shape[1]))
+        pool_size, _ = resolve_pool(s.pool_size, s.n_negatives, n_labels)
+        # stage 1 scores a pool for each row, stage 2 a shortlist, both all clusters
+        labels = max(pool_size, min(n_labels, s.train_shortlist_size))
+        vectors = features + labels + resolve_clusters(s, n_labels)
+        return float(batch_size * vectors * min(512, 2 * X.shape[1]))
 
     def needs(self, X: Any, Y: sp.csr_array) -> list[Need] | None:
         """List the memory that `run` takes; None where the encoder does not say."""

@@ -21,7 +21,7 @@ engines = pytest.mark.parametrize("engine", ENGINES)
 
 
 def build(engine, beam, scores, edges, log_weights, n_labels, k, positives=None, noise=0.0, seed=0):
-    """Run `build_shortlist`, or the torch engine on CPU tensors."""
+    """Run `build_shortlist`, or what an accelerator runs on CPU tensors."""
     device = "cuda" if engine == "cuda" else "cpu"
     tensors = [
         torch.tensor(beam, dtype=torch.int64, device=device),
@@ -36,23 +36,25 @@ def build(engine, beam, scores, edges, log_weights, n_labels, k, positives=None,
         )
     if engine == "torch":
         found = shortlist._torch(*tensors, n_labels, min(k, n_labels), positives, noise, seed)
-        return shortlist._compress(*found)
+        return shortlist._pad(*found)
     generator = torch.Generator().manual_seed(seed)
     return build_shortlist(*tensors, n_labels, k, positives, noise, generator)
 
 
 def rows_of(found):
     """label -> (slot, column) of each row; checks the form on the way."""
-    (indptr, indices, data), rows, slots, columns = found
+    (indptr, indices, data), rows, slots, columns, kept = found
     assert data is None
+    kept = [True] * len(rows) if kept is None else kept.tolist()
     lengths = np.diff(indptr.cpu())
     np.testing.assert_array_equal(rows.cpu(), np.repeat(np.arange(len(lengths)), lengths))
     paths = list(zip(slots.tolist(), columns.tolist(), strict=True))
     out = []
     for start, stop in pairwise(indptr.tolist()):
-        labels = indices[start:stop].tolist()
+        entries = [p for p in range(start, stop) if kept[p]]
+        labels = [int(indices[p]) for p in entries]
         assert len(set(labels)) == len(labels), "a label twice in a row"
-        out.append(dict(zip(labels, paths[start:stop], strict=True)))
+        out.append({label: paths[p] for label, p in zip(labels, entries, strict=True)})
     return out
 
 

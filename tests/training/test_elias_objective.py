@@ -16,7 +16,9 @@ from skxmc.encoders.base import csr_batch
 from skxmc.heads import LabelHead
 from skxmc.index import Adjacency, ClusterIndex, partition_adjacency
 from skxmc.ops.row_table import RowTable
+from skxmc.search import shortlist
 from skxmc.search.beam import search_topk
+from skxmc.training import elias
 from skxmc.training.elias import EliasModel, EliasObjective, EliasRates, freeze
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -187,6 +189,36 @@ def test_loss_and_gradients_against_dense_matrices(device, learn, seed, beam_wid
         assert not index.edge_logits.grad[index.edges < 0].any()
     for got, wanted in pairs:
         np.testing.assert_allclose(got.cpu(), wanted, **close)
+
+
+@pytest.mark.parametrize("learn", [False, True], ids=["stage 1", "stage 2"])
+@pytest.mark.parametrize("seed", range(5))
+def test_padding_as_on_an_accelerator_changes_nothing(learn, seed, monkeypatch):
+    """Rows of the shortlist filled up, all rows of the graph in the softmax."""
+
+    def step():
+        objective = make_objective(seed, learn=learn)
+        model, index = objective.module, objective.module.index
+        tables = record(model.encoder.table), record(model.head.rows)
+        loss, extra = objective.loss(np.arange(6))
+        loss.backward()
+        gradients = [index.clusters.weight.grad, *tables[0], *tables[1]]
+        return [loss, *extra.values(), *gradients, *([index.edge_logits.grad] if learn else [])]
+
+    expected = step()
+    padded = []
+
+    def pad(*found):
+        padded.append(shortlist._pad(*found))
+        return padded[-1]
+
+    monkeypatch.setattr(shortlist, "_compress", pad)
+    monkeypatch.setattr(
+        elias, "_rows_followed", lambda beam, n_clusters: (torch.arange(n_clusters), beam)
+    )
+    for got, wanted in zip(step(), expected, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-6)
+    assert not padded[0].found.all()
 
 
 def beam_of(objective, rows):

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from skxmc._sparse import as_csr
 from skxmc.negatives import UniformPool
+from skxmc.training import elias_partition
 from skxmc.training.elias_partition import PartitionObjective
 from skxmc.training.snm import SNMRates
 
@@ -92,6 +93,35 @@ def test_beam_recall_counts_the_clusters_of_the_positives():
     assert 0 < np.mean(hits) < 1
     _, scalars = objective.loss(np.arange(6))
     assert scalars["beam_recall"].item() == pytest.approx(np.mean(hits))
+
+
+@pytest.mark.parametrize("n_rows", [1, 3])
+def test_paths_of_some_rows_where_clusters_are_many(n_rows, monkeypatch):
+    """Four clusters; the labels still learn from all rows."""
+    monkeypatch.setattr(elias_partition, "_PATH_ENTRIES", 4 * n_rows + 3)
+    objective = make_partition(0)
+    rows = np.argsort(-objective.Y.toarray().sum(axis=1))  # the first have labels
+    loss, scalars = objective.loss(rows)
+    loss.backward()
+    _, paths, gradients = loss_slowly(objective, rows[:n_rows])
+    whole, all_paths, _ = loss_slowly(objective, rows)
+    weight = objective.rates.lambda_shortlist
+    np.testing.assert_allclose(scalars["path_loss"].item(), paths.item(), rtol=1e-5)
+    np.testing.assert_allclose(
+        loss.item(), (whole + weight * (paths - all_paths)).item(), rtol=1e-5
+    )
+    clusters = objective.module.index.clusters
+    np.testing.assert_allclose(clusters.weight.grad, gradients["clusters"], atol=1e-5)
+
+
+def test_recall_looks_at_some_rows(monkeypatch):
+    found = []
+    for n_seen in (64, 2):
+        monkeypatch.setattr(elias_partition, "_RECALL_ROWS", n_seen)
+        objective = make_partition(3, beam_width=2)
+        rows = np.arange(6 if n_seen == 2 else 2)
+        found.append(objective.loss(rows)[1]["beam_recall"].item())
+    assert found[0] == found[1]
 
 
 def test_rows_without_labels_cost_nothing_on_paths():

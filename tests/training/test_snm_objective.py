@@ -19,6 +19,7 @@ from skxmc.training.mining import Candidates, Pattern, mine, pattern_of
 from skxmc.training.snm import SNMModel, SNMObjective, SNMRates, kept_negatives
 
 N_ROWS, N_LABELS, WIDTH = 6, 12, 4
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
 class Lookup(Encoder):
@@ -37,16 +38,24 @@ class Lookup(Encoder):
 
 
 def make(
-    seed=0, *, k=N_LABELS, pool=N_LABELS, treatment="one_vs_all", margin="logistic", **changes
+    seed=0,
+    *,
+    k=N_LABELS,
+    pool=N_LABELS,
+    treatment="one_vs_all",
+    margin="logistic",
+    device="cpu",
+    **changes,
 ):
     rng = np.random.default_rng(seed)
     generator = torch.Generator().manual_seed(seed)
     Y = sp.csr_array((rng.random((N_ROWS, N_LABELS)) < 0.25).astype(np.float32))
     head = LabelHead(torch.randn(N_LABELS, generator=generator), WIDTH, lr=0.1)
     head.rows.weight.copy_(torch.randn(N_LABELS, WIDTH, generator=generator))
-    model = SNMModel(Lookup(torch.randn(N_ROWS, WIDTH, generator=generator)), head)
+    device = torch.device(device)
+    model = SNMModel(Lookup(torch.randn(N_ROWS, WIDTH, generator=generator)), head).to(device)
     settings = {
-        "weights": torch.from_numpy(ordered_weights("topk", k)),
+        "weights": torch.from_numpy(ordered_weights("topk", k)).to(device),
         "margin": margin,
         "pairwise": False,
         "treatment": treatment,
@@ -57,7 +66,6 @@ def make(
         "dropout": 0.0,
         **changes,
     }
-    device = torch.device("cpu")
     draws = np.random.default_rng(seed)
     return SNMObjective(model, None, Y, SNMRates(**settings), device, draws), Y.toarray()
 
@@ -72,22 +80,24 @@ def noted_gradient(table):
     """The gradient of the label rows, as noted for the optimiser."""
     noted = np.zeros(table.weight.shape)
     for batch, vectors in table._notes:
-        rows = np.repeat(np.arange(batch.indptr.shape[0] - 1), np.diff(batch.indptr))
-        np.add.at(noted, batch.indices, batch.data.numpy()[:, None] * vectors.numpy()[rows])
+        rows = np.repeat(np.arange(batch.indptr.shape[0] - 1), np.diff(batch.indptr.cpu()))
+        values = batch.data.cpu().numpy()[:, None] * vectors.cpu().numpy()[rows]
+        np.add.at(noted, batch.indices.cpu(), values)
     for rows, gradient, _ in table._dense_notes:
-        noted[rows] += gradient.numpy()
+        noted[rows.cpu()] += gradient.cpu().numpy()
     return noted
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.usefixtures("dense_share")
-def test_everything_kept_is_one_vs_all():
-    objective, Y = make()
+def test_everything_kept_is_one_vs_all(device):
+    objective, Y = make(device=device)
     rows = np.arange(N_ROWS)
     loss, _ = objective.loss(rows)
     table = objective.module.head.rows
-    weight = table.weight.double().requires_grad_()
-    embeddings = objective.module.encoder.table.detach().double().requires_grad_()
-    logits = embeddings @ weight.T + table.bias.double()
+    weight = table.weight.cpu().double().requires_grad_()
+    embeddings = objective.module.encoder.table.detach().cpu().double().requires_grad_()
+    logits = embeddings @ weight.T + table.bias.cpu().double()
     expected = F.binary_cross_entropy_with_logits(
         logits, torch.from_numpy(Y).double(), reduction="sum"
     )
@@ -95,7 +105,7 @@ def test_everything_kept_is_one_vs_all():
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
     loss.backward()
     expected.backward()
-    found = objective.module.encoder.table.grad
+    found = objective.module.encoder.table.grad.cpu()
     np.testing.assert_allclose(found, embeddings.grad, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(noted_gradient(table), weight.grad, rtol=1e-4, atol=1e-6)
 
