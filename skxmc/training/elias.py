@@ -22,6 +22,11 @@ from skxmc.search.shortlist import Shortlist, build_shortlist, contains
 __all__ = ["EliasModel", "EliasObjective", "EliasRates", "StageObjective", "freeze"]
 
 
+# Weight of a label's bias beside path_power times its log path, where labels are shortlisted for
+# prediction. Paths know little of how common a label is; with it half the shortlist does as well.
+PRIOR_WEIGHT = 0.15
+
+
 class EliasModel(nn.Module):
     """The three parts data flows through, held together as one module.
 
@@ -249,6 +254,7 @@ def freeze(model: EliasModel) -> SearchGraph:
         label_bias,
         freeze_encoder(model.encoder),
         model.path_power,
+        PRIOR_WEIGHT / model.path_power,
     )
 
 
