@@ -20,14 +20,19 @@ def search_topk_reference(
         log_scores = np.minimum(0.0, np.log(graph.alpha) + log_softmax)
         beam = np.lexsort((np.arange(n_clusters), -logits))[:beam_width]
         path: dict[int, float] = {}
+        key: dict[int, float] = {}
         for cluster in beam:
             edges = slice(graph.indptr[cluster], graph.indptr[cluster + 1])
-            for label, log_weight in zip(
-                graph.labels[edges], graph.log_weights[edges], strict=True
+            for label, log_weight, edge_key in zip(
+                graph.labels[edges].tolist(),
+                graph.log_weights[edges],
+                graph.edge_keys[edges],
+                strict=True,
             ):
                 score = log_scores[cluster] + log_weight
-                path[int(label)] = max(score, path.get(int(label), -np.inf))
-        shortlist = sorted(path, key=lambda label: (-path[label], label))[:shortlist_size]
+                path[label] = max(score, path.get(label, -np.inf))
+                key[label] = max(log_scores[cluster] + edge_key, key.get(label, -np.inf))
+        shortlist = sorted(path, key=lambda label: (-key[label], label))[:shortlist_size]
         scores = {}
         for label in shortlist:
             weight = graph.label_weight[label] * float(graph.label_scale[label])

@@ -100,9 +100,12 @@ class SearchGraph:
     indptr : ndarray of shape (n_clusters + 1,), int32
         Where the edges of each cluster start.
     labels : ndarray of shape (n_edges,), int32
-        Label columns; within a cluster by falling weight, ties by the smaller label.
+        Label columns; within a cluster by falling key, ties by the smaller label.
     log_weights : ndarray of shape (n_edges,), float32
         Log edge weights.
+    edge_keys : ndarray of shape (n_edges,), float32
+        Log edge weights plus `prior_weight` times the label's bias: labels are shortlisted by the
+        largest sum of a cluster's log score and an edge's key.
     label_codes : ndarray of shape (n_labels, (embedding_dim + 1) // 2), uint8
         Label vectors in 4 bits, as `pack_rows` makes them; they choose the few labels
         that `label_weight` scores.
@@ -127,6 +130,7 @@ class SearchGraph:
     indptr: np.ndarray
     labels: np.ndarray
     log_weights: np.ndarray
+    edge_keys: np.ndarray
     label_codes: np.ndarray
     code_scale: np.ndarray
     label_weight: np.ndarray
@@ -154,6 +158,7 @@ class SearchGraph:
         label_bias: np.ndarray,
         encoder: FeatureTable | None = None,
         path_power: float = 1.0,
+        prior_weight: float = 0.0,
     ) -> "SearchGraph":
         """Make a graph from padded rows of edges.
 
@@ -165,6 +170,8 @@ class SearchGraph:
             Label columns, -1 where unused.
         log_weights : ndarray of shape (n_clusters, width), float32
             Log edge weights.
+        prior_weight : float, default=0.0
+            How much a label's bias counts where labels are shortlisted; 0 goes by paths alone.
 
         Returns
         -------
@@ -172,7 +179,8 @@ class SearchGraph:
         """
         clusters, columns = np.nonzero(edges >= 0)
         labels, weights = edges[clusters, columns], log_weights[clusters, columns]
-        order = np.lexsort((labels, -weights, clusters))
+        keys = weights + np.float32(prior_weight) * label_bias[labels]
+        order = np.lexsort((labels, -keys, clusters))
         counts = np.bincount(clusters, minlength=edges.shape[0])
         codes, code_scale = pack_rows(label_weight)
         n_clusters, width = cluster_weight.shape
@@ -185,6 +193,7 @@ class SearchGraph:
             np.concatenate(([0], np.cumsum(counts))).astype(np.int32),
             labels[order].astype(np.int32),
             weights[order].astype(np.float32),
+            keys[order].astype(np.float32),
             codes,
             code_scale,
             label_weight,

@@ -26,6 +26,9 @@ __all__ = ["EliasModel", "EliasObjective", "EliasRates", "StageObjective", "free
 
 # Log path score of an entry that only fills a shortlist up.
 _NO_PATH = -1e6
+# Weight of a label's bias beside path_power times its log path, where labels are shortlisted for
+# prediction. Paths know little of how common a label is; with it half the shortlist does as well.
+PRIOR_WEIGHT = 0.15
 
 
 class EliasModel(nn.Module):
@@ -291,6 +294,7 @@ def freeze(model: EliasModel) -> SearchGraph:
         label_bias,
         freeze_encoder(model.encoder),
         model.path_power,
+        PRIOR_WEIGHT / model.path_power,
     )
 
 

@@ -8,6 +8,7 @@ from skxmc import EliasClassifier
 from skxmc.datasets import make_xmc_classification
 from skxmc.encoders import BagOfWords
 from skxmc.heads import SparseRanker
+from skxmc.training.elias import PRIOR_WEIGHT
 
 X, Y = make_xmc_classification(n_samples=150, n_features=80, n_labels=30, random_state=0)
 
@@ -78,7 +79,7 @@ def test_scores(beam_width, ranker):
 
 
 def test_shortlist_keeps_the_best_paths():
-    """With a shortlist of m, the labels scored are the m with the largest path scores."""
+    """With a shortlist of m, the labels scored are the m with the best paths and priors."""
     model = EliasClassifier(
         BagOfWords(embedding_dim=16),
         stage1_epochs=4,
@@ -93,8 +94,9 @@ def test_shortlist_keeps_the_best_paths():
     assert (np.isfinite(short).sum(axis=1) == 5).all()
     kept = np.isfinite(short)
     np.testing.assert_allclose(short[kept], whole[kept], rtol=1e-6)
-    # z apart, labels that were left out have smaller paths
+    # z apart, labels that were left out have smaller paths, weighed by how common the label is
     z_free = whole / (1 / (1 + np.exp(-logits(model))))
+    z_free *= np.exp(PRIOR_WEIGHT * model.model_.head.rows.bias.detach().numpy())
     for i in range(X.shape[0]):
         assert z_free[i, kept[i]].min() >= z_free[i, ~kept[i]].max() * (1 - 1e-4)
 

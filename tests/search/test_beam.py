@@ -20,7 +20,9 @@ from skxmc.search.graph import FeatureTable, SearchGraph
 from .oracles import draw_edges, scores_slowly
 
 
-def random_graph(rng, edges, n_labels, *, width=4, alpha=2.0, scale=1.0, path_power=1.0):
+def random_graph(
+    rng, edges, n_labels, *, width=4, alpha=2.0, scale=1.0, path_power=1.0, prior_weight=0.0
+):
     """Continuous weights, but few values of edge weights and biases: ties are exact ties."""
     n_clusters = len(edges)
     label_weight = rng.normal(size=(n_labels, width)) * scale
@@ -34,6 +36,7 @@ def random_graph(rng, edges, n_labels, *, width=4, alpha=2.0, scale=1.0, path_po
         label_weight.astype(np.float32),
         rng.integers(0, 2, n_labels).astype(np.float32),
         path_power=path_power,
+        prior_weight=prior_weight,
     )
 
 
@@ -49,6 +52,7 @@ def problems(draw):
         alpha=draw(st.sampled_from([0.5, 2.0, 10])),
         scale=draw(st.sampled_from([1.0, 40.0])),  # 40 saturates the sigmoid
         path_power=draw(st.sampled_from([1.0, 0.5])),
+        prior_weight=draw(st.sampled_from([0.0, 0.0, 0.5])),
     )
     embeddings = rng.normal(size=(draw(st.integers(0, 4)), 4)).astype(np.float32)
     embeddings[rng.random(len(embeddings)) < 0.3] = 0  # nothing but biases: ties everywhere

@@ -43,6 +43,7 @@ class Graph(NamedTuple):
     indptr: np.ndarray
     labels: np.ndarray
     log_weights: np.ndarray
+    edge_keys: np.ndarray
     label_codes: np.ndarray
     code_scale: np.ndarray
     label_weight: np.ndarray
@@ -124,7 +125,7 @@ def search_rows(
                 graph, embeddings[i], i - start, log_alpha, scratch.clusters, scratch.paths.base
             )
             n = shortlist_labels(
-                graph.indptr, graph.labels, graph.log_weights,
+                graph.indptr, graph.labels, graph.edge_keys, graph.log_weights,
                 scratch.clusters.beam, shortlist_size, scratch.paths,
             )  # fmt: skip
             if n > n_rescored:

@@ -1,8 +1,10 @@
 """Numba kernels from a beam of clusters to the labels with the best paths, for one row.
 
 A path leads over one cluster of the beam and one of its edges; its log score is the sum of theirs.
-Edges of a cluster are sorted, so that the paths above a bound are a prefix of each cluster's.
-Bounds are found by bisection and prefixes read in one go: no heap, hardly a branch to guess.
+Paths are ranked by keys: the cluster's log score plus the edge's key, which may favour labels that
+are likely anyway. Edges of a cluster are sorted, so that the paths above a bound are a prefix of
+each cluster's. Bounds are found by bisection and prefixes read in one go: no heap, hardly a branch
+to guess.
 """
 
 import os
@@ -29,6 +31,7 @@ class PathScratch(NamedTuple):
     first: np.ndarray  # (1,) int32, marks below belong to earlier rows
     label: np.ndarray  # (reach,) int32
     path: np.ndarray  # (reach,) float32, best log path score of the label
+    key: np.ndarray  # (reach,) float32, key of that path
     order: np.ndarray  # (reach,) int32, integers that compare as keys do
 
 
@@ -41,13 +44,14 @@ def make_path_scratch(n_labels: int, beam_width: int, reach: int) -> PathScratch
         np.ones(1, np.int32),
         np.empty(reach, np.int32),
         np.empty(reach, np.float32),
+        np.empty(reach, np.float32),
         np.empty(reach, np.int32),
     )
 
 
 @njit(cache=_CACHE, nogil=True)
-def shortlist_labels(indptr, labels, log_weights, beam, size, scratch):
-    """Find the `size` labels with the best paths, ties by the smaller label; returns how many.
+def shortlist_labels(indptr, labels, edge_keys, log_weights, beam, size, scratch):
+    """Find the `size` labels with the best keys, ties by the smaller label; returns how many.
 
     `beam` has the clusters, `scratch.base` their log scores. The shortlist comes in no order, but
     with the best cluster first good labels tend to stand in front.
@@ -63,23 +67,23 @@ def shortlist_labels(indptr, labels, log_weights, beam, size, scratch):
     while n < size:
         left = size - n
         # some labels come over several clusters, so that there are more paths than labels
-        if _extend(log_weights, left + left // 4, 2 * left + 16, beam.shape[0], scratch) == 0:
+        if _extend(edge_keys, left + left // 4, 2 * left + 16, beam.shape[0], scratch) == 0:
             break
-        n = _collect(labels, log_weights, beam.shape[0], n, scratch)
+        n = _collect(labels, edge_keys, log_weights, beam.shape[0], n, scratch)
     scratch.first[0] += n
-    return keep_best(scratch.path, n, size, scratch)
+    return keep_best(scratch.key, n, size, scratch)
 
 
 @njit(cache=_CACHE, nogil=True)
-def _extend(log_weights, fewest, most, n_beam, scratch):
+def _extend(edge_keys, fewest, most, n_beam, scratch):
     """Set stops of a bound that `fewest` to about `most` more paths reach; returns how many do."""
     place, base = scratch.place, scratch.base
     low, high, total = np.float32(np.inf), np.float32(-np.inf), 0
     for b in range(n_beam):
         place[b, _TOO_FEW], place[b, _ENOUGH] = place[b, _NEXT], place[b, _END]
         if place[b, _NEXT] < place[b, _END]:
-            high = max(high, base[b] + log_weights[place[b, _NEXT]])
-            low = min(low, base[b] + log_weights[place[b, _END] - 1])
+            high = max(high, base[b] + edge_keys[place[b, _NEXT]])
+            low = min(low, base[b] + edge_keys[place[b, _END] - 1])
             total += place[b, _END] - place[b, _NEXT]
     for _ in range(_BISECTIONS):
         if total <= most:
@@ -90,7 +94,7 @@ def _extend(log_weights, fewest, most, n_beam, scratch):
             start, stop = place[b, _TOO_FEW], place[b, _ENOUGH]
             while start < stop:
                 middle = (start + stop) // 2
-                if base[b] + log_weights[middle] >= bound:
+                if base[b] + edge_keys[middle] >= bound:
                     start = middle + 1
                 else:
                     stop = middle
@@ -106,21 +110,21 @@ def _extend(log_weights, fewest, most, n_beam, scratch):
 
 
 @njit(cache=_CACHE, nogil=True)
-def _collect(labels, log_weights, n_beam, n, scratch):
+def _collect(labels, edge_keys, log_weights, n_beam, n, scratch):
     """Add the labels before the stops to a shortlist of n, each with its best path."""
     place, mark, first = scratch.place, scratch.mark, scratch.first[0]
-    label, path = scratch.label, scratch.path
+    label, path, key = scratch.label, scratch.path, scratch.key
     for b in range(n_beam):
         base = scratch.base[b]
         for p in range(place[b, _NEXT], place[b, _ENOUGH]):
-            score = base + log_weights[p]
             at = mark[labels[p]] - first
             if at < 0:
                 mark[labels[p]] = first + n
-                label[n], path[n] = labels[p], score
+                label[n], path[n], key[n] = labels[p], base + log_weights[p], base + edge_keys[p]
                 n += 1
-            elif score > path[at]:
-                path[at] = score
+            else:
+                path[at] = max(path[at], base + log_weights[p])
+                key[at] = max(key[at], base + edge_keys[p])
         place[b, _NEXT] = place[b, _ENOUGH]
     return n
 
