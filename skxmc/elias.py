@@ -144,6 +144,9 @@ class EliasClassifier(BaseTrainedClassifier):
         The trained ranker.
     index_ : ClusterIndex
         The trained index; ``index_.reachable_fraction_`` is the share of labels it leads to.
+    graph_ : SearchGraph
+        What prediction searches: the trained model as plain arrays, the ranker included; it can be
+        saved and loaded without the estimator.
     n_epochs_ : int
         Epochs trained, both stages together.
     history_ : list of dict
@@ -316,6 +319,11 @@ class EliasClassifier(BaseTrainedClassifier):
                 self.rerank_size,
             ),
         )  # fmt: skip
+
+    @property
+    def graph_(self) -> SearchGraph:
+        """What prediction searches: the trained model as plain arrays, the ranker included."""
+        return self._frozen
 
     @property
     def index_(self):
