@@ -27,6 +27,16 @@ def auto_shortlist_size(k: int) -> int:
     Chosen on held-out rows (`benchmarks/bench_search_sizes.py`): precision of the first five labels
     stays within about 0.1 points of what a shortlist of 2000 gives, at half its cost.
 
+    Parameters
+    ----------
+    k : int
+        Labels wanted.
+
+    Returns
+    -------
+    size : int
+        Labels to score.
+
     Examples
     --------
     >>> from skxmc.search.beam import auto_shortlist_size
@@ -82,6 +92,17 @@ def search_topk(
     References
     ----------
     ELIAS (Gupta et al., NeurIPS 2022), section 4.1 and figure 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skxmc.search.beam import search_topk
+    >>> from skxmc.search.graph import SearchGraph
+    >>> eye, zero = np.eye(2, dtype=np.float32), np.zeros(2, np.float32)
+    >>> edges = np.array([[0, 1]], dtype=np.int32)
+    >>> graph = SearchGraph.from_padded(eye[:1], zero[:1], 1.0, edges, 0 * eye[:1], eye, zero)
+    >>> search_topk(graph, eye[1:], 2, beam_width=1).indices
+    array([[1, 0]])
     """
     embeddings = _read_only(embeddings)
     arrays = None if features is None else _csr_arrays(features)
@@ -113,6 +134,20 @@ def search_csr(
     -------
     topk : TopK
         As `search_topk` returns.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import scipy.sparse as sp
+    >>> from skxmc.search.beam import search_csr
+    >>> from skxmc.search.graph import FeatureTable, SearchGraph
+    >>> eye, zero = np.eye(2, dtype=np.float32), np.zeros(2, np.float32)
+    >>> encoder = FeatureTable(eye, zero[:0], True, 1.0)
+    >>> edges = np.array([[0, 1]], dtype=np.int32)
+    >>> rows = 0 * eye[:1]
+    >>> graph = SearchGraph.from_padded(rows, zero[:1], 1.0, edges, rows, eye, zero, encoder)
+    >>> search_csr(graph, sp.csr_array(eye[1:]), 2, beam_width=1).indices
+    array([[1, 0]])
     """
     assert graph.encoder is not None
     encoder: FeatureTable = graph.encoder

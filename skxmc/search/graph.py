@@ -24,7 +24,7 @@ _SKETCH_SHARE = 4
 class FeatureTable:
     """A bag-of-words encoder as arrays: sparse rows to embeddings of one length.
 
-    Attributes
+    Parameters
     ----------
     table : ndarray of shape (n_features, embedding_dim), float32
         Feature embeddings.
@@ -34,6 +34,14 @@ class FeatureTable:
         Scale rows to length 1 first.
     length : float
         Length of an embedding.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skxmc.search.graph import FeatureTable
+    >>> encoder = FeatureTable(np.eye(2, dtype=np.float32), np.zeros(0, np.float32), True, 1.0)
+    >>> encoder.table.flags.writeable
+    False
     """
 
     table: np.ndarray
@@ -87,10 +95,12 @@ class RankerRows:
 class SearchGraph:
     """A trained model as plain read-only arrays, ready to be searched by any number of threads.
 
-    Attributes
+    Parameters
     ----------
     cluster_weight : ndarray of shape (n_clusters, embedding_dim), float32
+        Cluster vectors.
     cluster_bias : ndarray of shape (n_clusters,), float32
+        Cluster biases.
     sketch_basis : ndarray of shape (sketch_width, embedding_dim), float32
         Orthogonal directions that tell clusters apart.
     sketch : ndarray of shape (n_clusters, sketch_width) or (0, 0), float32
@@ -110,16 +120,33 @@ class SearchGraph:
         Label vectors in 4 bits, as `pack_rows` makes them; they choose the few labels
         that `label_weight` scores.
     code_scale : ndarray of shape (n_labels,), float32
+        What the codes are to be multiplied by.
     label_weight : ndarray of shape (n_labels, embedding_dim), float32 or int8
         Label vectors, to be multiplied by `label_scale`.
     label_scale : ndarray of shape (n_labels,), float32
+        Ones for float32 vectors.
     label_bias : ndarray of shape (n_labels,), float32
+        Label biases.
     encoder : FeatureTable or None
         How sparse rows become embeddings; None where that is not done by a table alone.
     path_power : float
         Exponent of the path score in the score p of a label.
     ranker : RankerRows or None
         What re-orders the best labels; None leaves p as it is.
+
+    Examples
+    --------
+    Two clusters, one label each:
+
+    >>> import numpy as np
+    >>> from skxmc.search.beam import search_topk
+    >>> from skxmc.search.graph import SearchGraph
+    >>> eye, zero = np.eye(2, dtype=np.float32), np.zeros(2, np.float32)
+    >>> edges = np.array([[0], [1]], dtype=np.int32)
+    >>> graph = SearchGraph.from_padded(4 * eye, zero, 1.0, edges, 0 * eye[:, :1], eye, zero)
+    >>> search_topk(graph, eye, 1, beam_width=2).indices
+    array([[0],
+           [1]])
     """
 
     cluster_weight: np.ndarray
@@ -164,18 +191,31 @@ class SearchGraph:
 
         Parameters
         ----------
-        cluster_weight, cluster_bias, alpha, label_weight, label_bias, encoder, path_power
-            As the attributes.
+        cluster_weight : ndarray of shape (n_clusters, embedding_dim), float32
+            As the graph's.
+        cluster_bias : ndarray of shape (n_clusters,), float32
+            As the graph's.
+        alpha : float
+            Gain of the cluster softmax.
         edges : ndarray of shape (n_clusters, width), int32
             Label columns, -1 where unused.
         log_weights : ndarray of shape (n_clusters, width), float32
             Log edge weights.
+        label_weight : ndarray of shape (n_labels, embedding_dim), float32
+            Label vectors.
+        label_bias : ndarray of shape (n_labels,), float32
+            As the graph's.
+        encoder : FeatureTable or None
+            As the graph's.
+        path_power : float, default=1.0
+            As the graph's.
         prior_weight : float, default=0.0
             How much a label's bias counts where labels are shortlisted; 0 goes by paths alone.
 
         Returns
         -------
         graph : SearchGraph
+            With codes of its labels, and a sketch of its clusters where they are thousands.
         """
         clusters, columns = np.nonzero(edges >= 0)
         labels, weights = edges[clusters, columns], log_weights[clusters, columns]
@@ -302,6 +342,11 @@ class SearchGraph:
         width : int
             Directions of the sketch, at most `embedding_dim`; 0 for no sketch, which scores every
             cluster in full.
+
+        Returns
+        -------
+        graph : SearchGraph
+            The new graph; it shares all other arrays with this one.
         """
         basis, sketch = sketch_rows(self.cluster_weight, width)
         return replace(self, sketch_basis=basis, sketch=sketch)
@@ -311,12 +356,30 @@ class SearchGraph:
 
         Each weight is off by half a `label_scale` at most, hence a logit by half a `label_scale`
         times the sum of the embedding's absolute values.
+
+        Returns
+        -------
+        graph : SearchGraph
+            The new graph; it shares all other arrays with this one.
         """
         rounded, scale = round_rows(self.label_weight, 127)
         return replace(self, label_weight=rounded, label_scale=scale * self.label_scale)
 
     def scratch(self, beam_width: int, k: int) -> Scratch:
-        """Memory of the calling thread for searches of these sizes, made on first use."""
+        """Memory of the calling thread for searches of these sizes, made on first use.
+
+        Parameters
+        ----------
+        beam_width : int
+            Clusters followed.
+        k : int
+            Labels a row.
+
+        Returns
+        -------
+        scratch : Scratch
+            To be used by this thread alone.
+        """
         kept = getattr(self._local, "scratch", None)
         sizes = (beam_width, k)
         if kept is None or kept[0] != sizes:

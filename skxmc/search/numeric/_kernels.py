@@ -70,7 +70,7 @@ def best_bound(key, name, n, size, order):
         order[q] = bits[q] if bits[q] >= 0 else -(bits[q] & 0x7FFFFFFF)
     if n <= size:
         return np.int32(np.iinfo(np.int32).min)
-    bound, count = _largest_bound(order[:n], size)
+    bound, count = _find_bound(order[:n], size)
     if count > size:  # of those that tie at the bound, the smallest names
         for q in range(n):
             if order[q] > bound:
@@ -79,13 +79,13 @@ def best_bound(key, name, n, size, order):
                 order[q] = -name[q]
             else:
                 order[q] = np.iinfo(np.int32).min
-        bound, _ = _largest_bound(order[:n], size)
+        bound, _ = _find_bound(order[:n], size)
     return bound
 
 
 @njit(cache=_CACHE, nogil=True)
-def _largest_bound(order, size):
-    """Find the largest bound that `size` or more integers reach, and how many do."""
+def _find_bound(order, size):
+    """Find a bound that `size` integers reach, more only where they tie; and how many do."""
     low, high, reached = order[0], order[0], order.shape[0]
     for q in range(order.shape[0]):
         low, high = min(low, order[q]), max(high, order[q])
@@ -94,7 +94,9 @@ def _largest_bound(order, size):
         count = 0
         for q in range(order.shape[0]):
             count += order[q] >= middle
-        if count >= size:
+        if count == size:
+            return middle, count
+        if count > size:
             low, reached = middle, count
         else:
             high = np.int32(middle - 1)
