@@ -102,7 +102,11 @@ class BaseTrainedClassifier(BaseXMCClassifier):
             progress = Progress(checkpoint, rng, device)
             model, records = training.run(X, Y, model, progress)
         self._keep(model, [*history, *records])
+        self._finish(X, Y)
         progress.finish()
+
+    def _finish(self, X: Any, Y: sp.csr_array) -> None:
+        """Fit what builds on the trained model."""
 
     def _keep(self, model: nn.Module, history: list[dict[str, Any]]) -> None:
         """Put the fitted state on self, on the CPU, without what only training needs."""

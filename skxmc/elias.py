@@ -16,14 +16,14 @@ from skxmc.search.beam import ROWS_AT_ONCE, auto_shortlist_size, search_csr, sea
 from skxmc.search.graph import RankerRows, SearchGraph
 from skxmc.topk import TopK
 from skxmc.training.elias import EliasModel, freeze
+from skxmc.training.elias_sizes import HARD_LABELS
 from skxmc.training.elias_stages import EliasTraining
 from skxmc.training.fitting import n_rows_of
 from skxmc.training.params import check_count, check_n_jobs, check_training_params
 
 __all__ = ["EliasClassifier"]
 
-# Labels of a training row that the ranker learns to tell apart, out of a shortlist of so many.
-_HARD_LABELS = 50
+# Labels scored for a training row, to find those that the ranker learns to tell apart.
 _HARD_SHORTLIST = 1000
 
 
@@ -180,6 +180,8 @@ class EliasClassifier(BaseTrainedClassifier):
     True
     """
 
+    ranker_: SparseRanker | None
+
     def __init__(
         self,
         encoder=None,
@@ -271,8 +273,10 @@ class EliasClassifier(BaseTrainedClassifier):
     def _train(self, X, Y, model: Any, history: Sequence[dict] = ()) -> None:
         self._check_params()
         self._check_ranker(X)
-        self.ranker_ = None
+        self.ranker_ = None  # that of an earlier fit takes no part
         super()._train(X, Y, model, history)
+
+    def _finish(self, X: Any, Y: sp.csr_array) -> None:
         recipe = self.ranker
         if isinstance(recipe, str):
             recipe = None if isinstance(X, list) else SparseRanker()
@@ -303,7 +307,7 @@ class EliasClassifier(BaseTrainedClassifier):
             ranker.n_jobs = self.n_jobs
         found = None
         if not ranker.takes_all_rows(*Y.shape):
-            k = min(_HARD_LABELS, self.n_labels_)
+            k = min(HARD_LABELS, self.n_labels_)
             found = self._search_with(X, k, self.beam_width, _HARD_SHORTLIST)
         return ranker.fit(X, Y, found)
 

@@ -10,7 +10,17 @@ from skxmc.index import n_clusters_for
 from skxmc.training.fitting import resolve_batch_size
 from skxmc.training.memory import Need, mining_need, shared_needs
 
-__all__ = ["EliasSizes", "elias_needs", "resolve_beta", "resolve_clusters", "resolve_kappa"]
+__all__ = [
+    "HARD_LABELS",
+    "EliasSizes",
+    "elias_needs",
+    "resolve_beta",
+    "resolve_clusters",
+    "resolve_kappa",
+]
+
+# Labels of a training row that the ranker learns to tell apart.
+HARD_LABELS = 50
 
 
 class EliasSizes(Protocol):
@@ -29,6 +39,7 @@ class EliasSizes(Protocol):
     batch_size: Any
     early_stopping: bool
     validation_fraction: float
+    ranker: Any
 
 
 def resolve_clusters(settings: EliasSizes, n_labels: int) -> int:
@@ -96,7 +107,19 @@ def elias_needs(settings: EliasSizes, X: Any, Y: sp.csr_array, encoder: EncoderS
         mining_need(s, Y, batch_size, width),
         Need("opening of the graph", beams, "a smaller beam_width", passing=True, host=True),
         Need("step of stage 2", step, "a smaller batch_size or kappa", passing=True),
+        Need(
+            "ranker, while it is trained",
+            0 if s.ranker is None or isinstance(X, list) else _ranker_bytes(n_rows, n_labels),
+            "ranker=None",
+            passing=True,
+            host=True,
+        ),
     ]
+
+
+def _ranker_bytes(n_rows: int, n_labels: int) -> int:
+    # shortlists, their pairs sorted by row and by label; a hundred weights a label, twice
+    return 44 * n_rows * min(HARD_LABELS, n_labels) + 16 * 100 * n_labels
 
 
 def _clustering_bytes(X: Any, Y: sp.csr_array, width: int, recluster: bool) -> int:

@@ -88,6 +88,7 @@ class EliasSettings(Protocol):
     patience: int
     precision: str
     verbose: int
+    ranker: Any
 
 
 class EliasTraining:
