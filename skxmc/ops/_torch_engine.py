@@ -72,7 +72,8 @@ def update_rows(table, touched, gradient, bias_gradient, lr, real=None):
     moved = kept - rate[:, None] * gradient
     _write(table.weight, touched, F.normalize(moved) if table.unit_rows else moved, real)
     if table.has_bias:
-        bound = float(BIAS_BOUND) * lr  # the rate of the row is huge where all queries are zero
+        # the rate of the row is huge where all queries are zero
+        bound = min(float(BIAS_BOUND) * lr, torch.finfo(rate.dtype).max)
         step = (rate * bias_gradient).clamp(-bound, bound)
         _write(table.bias, touched, table.bias[touched] - step, real)
 
