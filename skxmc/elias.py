@@ -23,6 +23,8 @@ from skxmc.training.params import check_count, check_n_jobs, check_training_para
 
 __all__ = ["EliasClassifier"]
 
+# Score above which `predict` takes a label where a ranker has a share in it.
+RANKED_THRESHOLD = 0.3
 # Labels scored for a training row, to find those that the ranker learns to tell apart.
 _HARD_SHORTLIST = 1000
 
@@ -160,8 +162,11 @@ class EliasClassifier(BaseTrainedClassifier):
     Notes
     -----
     Scores are p = max_c(s_c a_cl)^path_power sigmoid(z_l), in [0, 1], and with a ranker, whose
-    margins are m_l, p^(1 - share) sigmoid(2 m_l)^share; `predict` takes labels with a score above
-    0.5. The rows held out under `early_stopping` are held out from the network only.
+    margins are m_l, p^(1 - share) sigmoid(2 m_l)^share. `predict` takes labels with p > 0.5, or with
+    a ranker those whose score is above 0.3, about where micro-averaged F1 is best: the mean is a
+    cautious one. `skxmc.calibration.CalibratedTopKClassifier` turns scores into probabilities and
+    finds the threshold of the data at hand. The rows held out under `early_stopping` are held out
+    from the network only.
 
     References
     ----------
@@ -388,7 +393,7 @@ class EliasClassifier(BaseTrainedClassifier):
             return search_topk(graph, self._embed(X), k, features=features, **sizes)
 
     def _threshold(self) -> float:
-        return 0.5
+        return 0.5 if self.ranker_ is None else RANKED_THRESHOLD
 
     def _shortlist_size(self, size: int | str, k: int) -> int:
         if size == "auto":

@@ -8,6 +8,7 @@ import numpy as np
 from skxmc import EliasClassifier, SNMClassifier
 from skxmc.calibration import CalibratedTopKClassifier
 from skxmc.datasets import make_xmc_classification
+from skxmc.elias import RANKED_THRESHOLD
 from skxmc.encoders import BagOfWords
 
 # As a user gets them: scikit-learn's checks.
@@ -64,7 +65,7 @@ class Kind(NamedTuple):
 KINDS = {
     "EliasClassifier": Kind(
         quick_elias,
-        threshold=0.5,
+        threshold=RANKED_THRESHOLD,
         predict_only={"beam_width": 1, "shortlist_size": 3},
         exhaustive={"n_clusters": 1, "stage2_epochs": 0, "beta": 1e6},
         batch_rtol=0.0,
