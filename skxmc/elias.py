@@ -162,9 +162,9 @@ class EliasClassifier(BaseTrainedClassifier):
     Notes
     -----
     Scores are p = max_c(s_c a_cl)^path_power sigmoid(z_l), in [0, 1], and with a ranker, whose
-    margins are m_l, p^(1 - share) sigmoid(2 m_l)^share. `predict` takes labels with p > 0.5, or with
-    a ranker those whose score is above 0.3, about where micro-averaged F1 is best: the mean is a
-    cautious one. `skxmc.calibration.CalibratedTopKClassifier` turns scores into probabilities and
+    margins are m_l, p^(1 - share) sigmoid(2 m_l)^share. `predict` takes labels with p > 0.5, or
+    with a ranker those whose score is above 0.3, about where micro-averaged F1 is best: the mean is
+    a cautious one. `skxmc.calibration.CalibratedTopKClassifier` turns scores into probabilities and
     finds the threshold of the data at hand. The rows held out under `early_stopping` are held out
     from the network only.
 

@@ -393,7 +393,13 @@ class SearchGraph:
         return kept[1]
 
     def feature_scratch(self) -> np.ndarray:
-        """Memory of the calling thread for the features of one row, all 0."""
+        """Memory of the calling thread for the features of one row, made on first use.
+
+        Returns
+        -------
+        dense : ndarray of shape (n_features,), float32
+            All 0, and to be left so.
+        """
         assert self.ranker is not None
         if not hasattr(self._local, "features"):
             self._local.features = np.zeros(self.ranker.n_features, np.float32)
