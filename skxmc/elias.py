@@ -13,7 +13,8 @@ from skxmc._trained import BaseTrainedClassifier
 from skxmc._validation import check_bool, check_int, check_number
 from skxmc.heads import SparseRanker
 from skxmc.search.beam import ROWS_AT_ONCE, auto_shortlist_size, search_csr, search_topk
-from skxmc.search.graph import RankerRows, SearchGraph
+from skxmc.search.graph import SearchGraph
+from skxmc.search.parts import RankerRows
 from skxmc.topk import TopK
 from skxmc.training.elias import EliasModel, freeze
 from skxmc.training.elias_sizes import HARD_LABELS

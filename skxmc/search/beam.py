@@ -10,7 +10,8 @@ import scipy.sparse as sp
 
 from skxmc.heads._kernels import rerank_rows
 from skxmc.search.fused import _kernels
-from skxmc.search.graph import FeatureTable, RankerRows, SearchGraph
+from skxmc.search.graph import SearchGraph
+from skxmc.search.parts import FeatureTable, RankerRows
 from skxmc.topk import TopK, empty_topk
 
 __all__ = ["ROWS_AT_ONCE", "auto_shortlist_size", "search_csr", "search_topk", "warm_up"]
@@ -140,7 +141,8 @@ def search_csr(
     >>> import numpy as np
     >>> import scipy.sparse as sp
     >>> from skxmc.search.beam import search_csr
-    >>> from skxmc.search.graph import FeatureTable, SearchGraph
+    >>> from skxmc.search.graph import SearchGraph
+    >>> from skxmc.search.parts import FeatureTable
     >>> eye, zero = np.eye(2, dtype=np.float32), np.zeros(2, np.float32)
     >>> encoder = FeatureTable(eye, zero[:0], True, 1.0)
     >>> edges = np.array([[0, 1]], dtype=np.int32)

@@ -8,87 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from skxmc.heads._kernels import RankerArrays
 from skxmc.search.codes import pack_rows, round_rows, sketch_rows
 from skxmc.search.folder import read_folder, write_folder
 from skxmc.search.fused._kernels import Graph, Scratch, make_scratch
+from skxmc.search.parts import FeatureTable, RankerRows, freeze_arrays
 
-__all__ = ["FeatureTable", "RankerRows", "SearchGraph"]
+__all__ = ["SearchGraph"]
 
 # Clusters from which a graph gets a sketch of them, and embedding width over sketch width.
 _SKETCH_FROM = 4096
 _SKETCH_SHARE = 4
-
-
-@dataclass(frozen=True)
-class FeatureTable:
-    """A bag-of-words encoder as arrays: sparse rows to embeddings of one length.
-
-    Parameters
-    ----------
-    table : ndarray of shape (n_features, embedding_dim), float32
-        Feature embeddings.
-    column_scale : ndarray of shape (n_features,) or (0,), float32
-        Factor of each feature; empty for none.
-    unit_rows : bool
-        Scale rows to length 1 first.
-    length : float
-        Length of an embedding.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skxmc.search.graph import FeatureTable
-    >>> encoder = FeatureTable(np.eye(2, dtype=np.float32), np.zeros(0, np.float32), True, 1.0)
-    >>> encoder.table.flags.writeable
-    False
-    """
-
-    table: np.ndarray
-    column_scale: np.ndarray
-    unit_rows: bool
-    length: float
-
-    def __post_init__(self):
-        _freeze_arrays(self)
-
-
-@dataclass(frozen=True)
-class RankerRows:
-    """A sparse ranker as arrays: it re-orders the best labels of the search by their margins.
-
-    Attributes
-    ----------
-    indptr : ndarray of shape (n_labels + 1,), int32
-        Where the weights of each label start.
-    indices : ndarray of shape (n_weights,), int32
-        Features.
-    weights : ndarray of shape (n_weights,), float32
-    bias : ndarray of shape (n_labels,), float32
-    share : float
-        Weight of the ranker in the geometric mean that is the final score.
-    n_features : int
-    size : int
-        Labels re-ordered at least, as far as the search finds as many.
-    """
-
-    indptr: np.ndarray
-    indices: np.ndarray
-    weights: np.ndarray
-    bias: np.ndarray
-    share: float
-    n_features: int
-    size: int
-
-    def __post_init__(self):
-        _freeze_arrays(self)
-
-    @cached_property
-    def arrays(self) -> RankerArrays:
-        """Hand out the arrays as the kernel takes them."""
-        return RankerArrays(
-            self.indptr, self.indices, self.weights, self.bias, np.float32(self.share)
-        )
 
 
 @dataclass(frozen=True)
@@ -171,7 +100,7 @@ class SearchGraph:
     )
 
     def __post_init__(self):
-        _freeze_arrays(self)
+        freeze_arrays(self)
 
     @classmethod
     def from_padded(
@@ -429,13 +358,3 @@ def _split(owner) -> tuple[dict[str, Any], dict[str, Any]]:
     arrays = {name: value for name, value in found.items() if isinstance(value, np.ndarray)}
     values = {name: value for name, value in found.items() if isinstance(value, bool | int | float)}
     return arrays, values
-
-
-def _freeze_arrays(owner) -> None:
-    """Turn every array of a frozen dataclass into a contiguous, read-only view."""
-    for f in fields(owner):
-        value = getattr(owner, f.name)
-        if isinstance(value, np.ndarray):
-            view = np.ascontiguousarray(value).view(np.ndarray)
-            view.flags.writeable = False
-            object.__setattr__(owner, f.name, view)

@@ -17,7 +17,8 @@ from skxmc.index.cluster_index import cap_log
 from skxmc.losses.elias import elias_loss
 from skxmc.ops.row_table import CsrBatch
 from skxmc.search._kernels import top_columns
-from skxmc.search.graph import FeatureTable, SearchGraph
+from skxmc.search.graph import SearchGraph
+from skxmc.search.parts import FeatureTable
 from skxmc.search.shortlist import Shortlist, build_shortlist, contains
 from skxmc.training.mining import pattern_of
 

@@ -15,7 +15,8 @@ from skxmc._sparse import as_csr
 from skxmc.search import beam as beam_module
 from skxmc.search._reference import search_topk_reference
 from skxmc.search.beam import search_csr, search_topk
-from skxmc.search.graph import FeatureTable, SearchGraph
+from skxmc.search.graph import SearchGraph
+from skxmc.search.parts import FeatureTable
 
 from .oracles import draw_edges, scores_slowly
 

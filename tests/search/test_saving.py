@@ -14,7 +14,8 @@ from joblib import Parallel, delayed
 from skxmc._sparse import as_csr
 from skxmc.search import folder as folder_module
 from skxmc.search.beam import search_csr, search_topk
-from skxmc.search.graph import FeatureTable, RankerRows, SearchGraph
+from skxmc.search.graph import SearchGraph
+from skxmc.search.parts import FeatureTable, RankerRows
 
 from .test_beam import SIZES, big_problem
 
