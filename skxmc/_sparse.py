@@ -46,6 +46,12 @@ def is_plain_row(X, n_features: int) -> bool:
     )
 
 
+def is_bag_of_words(X: sp.csr_array) -> bool:
+    """Whether values look like counts or weights of words: none negative, and most of them zero."""
+    counts_like = X.nnz == 0 or X.data.min() >= 0
+    return bool(counts_like and np.count_nonzero(X.data) < 0.5 * X.shape[0] * X.shape[1])
+
+
 def normalize_rows(X: sp.csr_array) -> sp.csr_array:
     """Scale each row to unit Euclidean length; empty rows stay empty. Indices are shared."""
     data = np.empty_like(X.data)

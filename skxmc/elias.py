@@ -7,7 +7,7 @@ from typing import Any
 
 import scipy.sparse as sp
 
-from skxmc._sparse import as_csr
+from skxmc._sparse import as_csr, is_bag_of_words
 from skxmc._threads import limited_threads
 from skxmc._trained import BaseTrainedClassifier
 from skxmc._validation import check_bool, check_int, check_number
@@ -45,7 +45,8 @@ class EliasClassifier(BaseTrainedClassifier):
         How rows become embeddings; None means `skxmc.encoders.BagOfWords()`. A module is copied.
     ranker : SparseRanker, "auto" or None, default="auto"
         What re-orders the best labels of a row, a recipe that is copied; "auto" is
-        `skxmc.heads.SparseRanker()` unless X is text; None leaves it out.
+        `skxmc.heads.SparseRanker()` where features are counts or weights of words (none negative,
+        most of them zero), and nothing elsewhere; None leaves it out.
     rerank_size : int, default=50
         Labels re-ordered for each row, at least as many as are asked for.
     n_clusters : int or "auto", default="auto"
@@ -285,7 +286,8 @@ class EliasClassifier(BaseTrainedClassifier):
     def _finish(self, X: Any, Y: sp.csr_array) -> None:
         recipe = self.ranker
         if isinstance(recipe, str):
-            recipe = None if isinstance(X, list) else SparseRanker()
+            wanted = not isinstance(X, list) and is_bag_of_words(as_csr(X))
+            recipe = SparseRanker() if wanted else None
         if recipe is not None:
             self.ranker_ = self._fit_ranker(copy.deepcopy(recipe), as_csr(X), Y)
             self._frozen = self._freeze(self.model_)

@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.extmath import randomized_svd
 from torch import Tensor, nn
 
-from skxmc._sparse import as_csr, normalize_rows
+from skxmc._sparse import as_csr, is_bag_of_words, normalize_rows
 from skxmc._validation import check_int, check_number, check_option
 from skxmc.encoders.base import Encoder, csr_batch
 from skxmc.encoders.size import EncoderSize
@@ -106,7 +106,9 @@ class BagOfWords(BaseEstimator):
         """
         self._check()
         X = as_csr(X)
-        mode = _choose_normalization(X) if self.normalize == "auto" else self.normalize
+        mode = self.normalize
+        if mode == "auto":
+            mode = "rows" if is_bag_of_words(X) else "scale"
         column_scale = _column_scale(X) if mode == "scale" else None
         rows = _normalize(X, mode, column_scale)
         width = self._width(X.shape[1])
@@ -242,12 +244,6 @@ class _Residual(nn.Module):
 
     def forward(self, embedding: Tensor) -> Tensor:
         return embedding + self.gain * torch.relu(self.linear(embedding))
-
-
-def _choose_normalization(X: sp.csr_array) -> str:
-    counts_like = X.nnz == 0 or X.data.min() >= 0
-    mostly_zero = np.count_nonzero(X.data) < 0.5 * X.shape[0] * X.shape[1]
-    return "rows" if counts_like and mostly_zero else "scale"
 
 
 def _column_scale(X: sp.csr_array) -> np.ndarray:

@@ -123,3 +123,18 @@ def test_learns_to_rank():
     ).fit(rows[:500], truth[:500])
     frequent = truth[500:].toarray()[:, np.argmax(model.label_counts_)].mean()
     assert model.score(rows[500:], truth[500:]) > frequent + 0.25
+
+
+def test_ranker_is_for_words():
+    """Where features are measurements, rows of unit length mean little."""
+    words = EliasClassifier(BagOfWords(embedding_dim=8), random_state=0).fit(X, Y)
+    assert words.ranker_ is not None
+    assert words.graph_.ranker is not None
+    same = EliasClassifier(BagOfWords(embedding_dim=8), random_state=0).fit(X.toarray(), Y)
+    np.testing.assert_array_equal(same.decision_function(X), words.decision_function(X))
+    for measured in (X.toarray() - 0.5, X.toarray() + 0.5):
+        model = EliasClassifier(BagOfWords(embedding_dim=8), random_state=0).fit(measured, Y)
+        assert model.ranker_ is model.graph_.ranker is None
+    asked = EliasClassifier(BagOfWords(embedding_dim=8), ranker=SparseRanker(), random_state=0)
+    assert asked.fit(X.toarray() - 0.5, Y).ranker_ is not None
+    assert asked.ranker_ is not asked.ranker
