@@ -221,7 +221,6 @@ def candidate_dots(csr, n_features, candidates, label_csr, bias, n_parts):
     """
     indptr, indices, data = csr
     n_rows = candidates.shape[0]
-    label_indptr, label_indices, label_data = label_csr
     out = np.full(candidates.shape, -np.inf, dtype=np.float32)
     for part in prange(n_parts):
         dense = np.zeros(n_features, dtype=np.float32)
@@ -229,13 +228,8 @@ def candidate_dots(csr, n_features, candidates, label_csr, bias, n_parts):
             for p in range(indptr[i], indptr[i + 1]):
                 dense[indices[p]] = data[p]
             for q in range(candidates.shape[1]):
-                label = candidates[i, q]
-                if label < 0:
-                    continue
-                total = bias[label]
-                for p in range(label_indptr[label], label_indptr[label + 1]):
-                    total += label_data[p] * dense[label_indices[p]]
-                out[i, q] = total
+                if candidates[i, q] >= 0:
+                    out[i, q] = _margin(label_csr, bias, candidates[i, q], dense)
             for p in range(indptr[i], indptr[i + 1]):
                 dense[indices[p]] = 0.0
     return out
@@ -260,6 +254,7 @@ def rerank_rows(indptr, indices, data, ranker, candidates, log_p, dense, out_lab
     -1 and -inf where there are fewer candidates.
     """
     k = out_labels.shape[1]
+    weights = (ranker.indptr, ranker.indices, ranker.weights)
     for i in range(candidates.shape[0]):
         _spread(indptr, indices, data, i, dense)
         n = 0
@@ -267,7 +262,9 @@ def rerank_rows(indptr, indices, data, ranker, candidates, log_p, dense, out_lab
             label = candidates[i, q]
             if label < 0:
                 continue
-            score = _mean_score(log_p[i, q], _margin(ranker, label, dense), ranker.share)
+            score = _mean_score(
+                log_p[i, q], _margin(weights, ranker.bias, label, dense), ranker.share
+            )
             n = _insert(out_labels[i], out_scores[i], n, k, label, score)
         out_labels[i, n:] = -1
         out_scores[i, n:] = -np.inf
@@ -287,10 +284,12 @@ def _spread(indptr, indices, data, i, dense):
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
-def _margin(ranker, label, dense):
-    margin = ranker.bias[label]
-    for p in range(ranker.indptr[label], ranker.indptr[label + 1]):
-        margin += ranker.weights[p] * dense[ranker.indices[p]]
+def _margin(label_csr, bias, label, dense):
+    """Compute the product of a label's row with a row spread over dense scratch, plus the bias."""
+    indptr, indices, weights = label_csr
+    margin = bias[label]
+    for p in range(indptr[label], indptr[label + 1]):
+        margin += weights[p] * dense[indices[p]]
     return margin
 
 
