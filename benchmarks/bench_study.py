@@ -33,6 +33,9 @@ RANKER = [
     {"cost_positive": 0.3, "cost_negative": 0.3},
     {"cost_positive": 1.0, "cost_negative": 1.0},
     {"cost_positive": 1.0, "cost_negative": 0.5},
+    {"n_holdout": 0},
+    {"n_holdout": 200},
+    {"n_holdout": 3000},
     {"n_random": 0},
     {"n_random": 50},
     {"n_random": 500},
@@ -147,10 +150,7 @@ def study_ranker(data):
         size = parameters.pop("hard_shortlist", 1000)
         start = time.process_time()
         ranker = SparseRanker(**parameters, n_jobs=1, random_state=0)
-        hard = None
-        if not ranker.takes_all_rows(*Y.shape):
-            hard = clf.predict_topk(X, k, shortlist_size=size)
-        ranker.fit(X, Y, hard)
+        ranker.fit(X, Y, clf.predict_topk(X, k, shortlist_size=size))
         seconds = time.process_time() - start
         top = ranker.rerank(X_held, found)
         yield {"setting": describe(setting), **figures(data, top), "CPU s": seconds}

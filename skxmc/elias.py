@@ -313,11 +313,8 @@ class EliasClassifier(BaseTrainedClassifier):
         ranker.verbose = max(ranker.verbose, self.verbose)
         if ranker.n_jobs is None:
             ranker.n_jobs = self.n_jobs
-        found = None
-        if not ranker.takes_all_rows(*Y.shape):
-            k = min(HARD_LABELS, self.n_labels_)
-            found = self._search_with(X, k, self.beam_width, _HARD_SHORTLIST)
-        return ranker.fit(X, Y, found)
+        k = min(HARD_LABELS, self.n_labels_)
+        return ranker.fit(X, Y, self._search_with(X, k, self.beam_width, _HARD_SHORTLIST))
 
     def _freeze(self, model: EliasModel) -> SearchGraph:
         graph = freeze(model)

@@ -51,6 +51,7 @@ SAME_FLOOR = {
     ("encoders", "ops"),
     ("losses", "ops"),
     ("negatives", "ops"),
+    ("heads", "index"),
 }
 # what the package itself hands on, that a room may take from `skxmc`
 ROOT_NAMES = {"__version__"}

@@ -1,18 +1,15 @@
 """The sparse ranker of ELIAS++: a linear SVM a label, which re-orders any top-k."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import scipy.sparse as sp
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_random_state
-from tqdm.auto import tqdm
 
 from skxmc._sparse import as_csr
 from skxmc._targets import indicator_csr
 from skxmc._threads import limited_threads
 from skxmc._validation import check_int, check_number
-from skxmc.heads import _kernels
+from skxmc.heads.blend import Blend, blend_rows, fit_blend, is_relevant, label_signals
 from skxmc.heads.candidates import (
     candidate_dots,
     checked_labels,
@@ -20,14 +17,15 @@ from skxmc.heads.candidates import (
     sort_candidates,
     unit_csr,
 )
-from skxmc.topk import TopK, topk_to_csr
+from skxmc.heads.svm import SvmSettings, fit_svms, training_pairs
+from skxmc.topk import TopK
 
 __all__ = ["SparseRanker"]
 
 # Pairs of a row and a label up to which all are trained on.
 _ALL_PAIRS = 20_000_000
-# Weights of a chunk of labels before pruning: 32 MiB, whatever the number of labels.
-_CHUNK = 4 * 1024**2
+# Rows that "auto" holds out, at least and at most.
+_HOLDOUT = (50, 1000)
 
 
 class SparseRanker:
@@ -49,10 +47,14 @@ class SparseRanker:
     cost_negative : float, default=0.5
         C_i of the others; times its share for a row that was drawn.
     n_random : int, "auto" or "all", default="auto"
-        Rows drawn for each label. "all" takes every row: one-vs-all, which reads no shortlists.
+        Rows drawn for each label. "all" takes every row: one-vs-all.
         "auto" is that where rows x labels are at most 20 million, else 50 and another 10 for each
         row of the label. 0 is the paper's ranker, whose margins mean nothing outside of
         the shortlists.
+    n_holdout : int or "auto", default="auto"
+        Rows, of those with candidates, on which further signals are weighed (see the notes); "auto"
+        is a tenth of the rows, at most 1000, and none where that is fewer than 50. 0 leaves the
+        margins as they are.
     share : float, default=0.75
         Weight of the ranker in the final score, between 0 (the first search alone) and 1.
     threshold : float, default=0.1
@@ -74,6 +76,22 @@ class SparseRanker:
         Weights of each label; a label without training rows has none.
     bias_ : ndarray of shape (n_labels,), float32
         Weight of the bias feature 1.0, never pruned; 0 for a label without training rows.
+    blend_ : Blend or None
+        What margin, centroid and frequency count for in `weight_` and `bias_`; None where these
+        are those of the margins alone.
+
+    Notes
+    -----
+    Few rows make a poor SVM. Where most labels have a handful of rows, two further signals are as
+    good: the cosine c of a row with the label's centroid, and the number n of the label's rows. On
+    rows held out from a first round of training the weights of ::
+
+        log-odds = margin (w . x + b) + centroid c + frequency log(1 + n) + intercept
+
+    are learned (`skxmc.heads.blend.fit_blend`), and kept if they are better than the margin alone
+    beyond doubt. All four being linear in x, `weight_` and `bias_` then hold half of these
+    log-odds, one sparse row a label as before, and the search costs no more. The held-out rows
+    are given back: their labels are trained once more, now with them.
 
     References
     ----------
@@ -96,6 +114,7 @@ class SparseRanker:
 
     weight_: sp.csr_array
     bias_: np.ndarray
+    blend_: Blend | None
 
     def __init__(
         self,
@@ -103,6 +122,7 @@ class SparseRanker:
         cost_positive: float = 0.5,
         cost_negative: float = 0.5,
         n_random: int | str = "auto",
+        n_holdout: int | str = "auto",
         share: float = 0.75,
         threshold: float = 0.1,
         tol: float = 0.1,
@@ -114,6 +134,7 @@ class SparseRanker:
         self.cost_positive = cost_positive
         self.cost_negative = cost_negative
         self.n_random = n_random
+        self.n_holdout = n_holdout
         self.share = share
         self.threshold = threshold
         self.tol = tol
@@ -121,23 +142,6 @@ class SparseRanker:
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
-
-    def takes_all_rows(self, n_rows: int, n_labels: int) -> bool:
-        """Say whether every label learns from every row, so that `fit` needs no shortlists.
-
-        Parameters
-        ----------
-        n_rows, n_labels : int
-            Shape of Y.
-
-        Returns
-        -------
-        all : bool
-            True for ``n_random="all"``, and for "auto" on few rows and labels.
-        """
-        return self.n_random == "all" or (
-            self.n_random == "auto" and n_rows * n_labels <= _ALL_PAIRS
-        )
 
     def fit(self, X, Y, shortlist: TopK | None = None) -> "SparseRanker":
         """Train every label on its positives, the rows whose shortlist holds it, and drawn rows.
@@ -176,10 +180,14 @@ class SparseRanker:
             candidates = np.full((Y.shape[0], 1), -1)
         else:
             candidates = checked_labels(shortlist, *Y.shape)
-        draws = self._n_draws(Y)
+        rng = check_random_state(self.random_state)
+        seed, held_out = rng.randint(2**31 - 1), self._held_out_rows(candidates, rng)
         with limited_threads(self.n_jobs) as n_threads:
-            pairs = _training_pairs(Y, candidates)
-            self.weight_, self.bias_ = self._solve(X, pairs, draws, n_threads)
+            if held_out.any():
+                self._fit_blended(X, Y, candidates, held_out, seed, n_threads)
+            else:
+                self.blend_ = None
+                self.weight_, self.bias_ = self._solve(X, Y, candidates, seed, n_threads)
         return self
 
     def margins(self, X, topk: TopK) -> np.ndarray:
@@ -258,6 +266,8 @@ class SparseRanker:
         """
         for name in ("cost_positive", "cost_negative"):
             check_number(self, name, getattr(self, name), above=0)
+        if self.n_holdout != "auto":
+            check_int(self, "n_holdout", self.n_holdout, minimum=0)
         for name in ("threshold", "tol"):
             check_number(self, name, getattr(self, name), minimum=0)
         check_number(self, "share", self.share, minimum=0, maximum=1)
@@ -265,77 +275,68 @@ class SparseRanker:
         if self.n_random not in ("auto", "all"):
             check_int(self, "n_random", self.n_random, minimum=0)
 
+    def _held_out_rows(self, candidates: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
+        """Mark the rows, with candidates, on which the signals are weighed."""
+        able = np.flatnonzero((candidates >= 0).any(axis=1))
+        n_rows = candidates.shape[0]
+        auto = min(_HOLDOUT[1], n_rows // 10)
+        size = auto * (auto >= _HOLDOUT[0]) if self.n_holdout == "auto" else int(self.n_holdout)
+        if size >= n_rows > 0:
+            raise ValueError(
+                f"SparseRanker: n_holdout must leave rows to learn from, got {size} of {n_rows}."
+            )
+        chosen = np.zeros(n_rows, dtype=bool)
+        chosen[rng.permutation(able)[:size]] = True
+        return chosen
+
+    def _fit_blended(self, X, Y, candidates, held_out: np.ndarray, seed: int, n_threads: int):
+        """Weigh the signals on held-out rows, then let the labels of these rows learn them, too.
+
+        All other labels only miss some of many negatives.
+        """
+        rest = ~held_out
+        X_rest, Y_rest, X_held, Y_held = X[rest], as_csr(Y[rest]), X[held_out], as_csr(Y[held_out])
+        weight, bias = self._solve(X_rest, Y_rest, candidates[rest], seed, n_threads)
+        # a label that the others do not have is a sure sign of its row: it has no place here
+        known = np.append(np.bincount(Y_rest.indices, minlength=Y.shape[1]) > 0, False)
+        indices = np.where(known[candidates[held_out]], candidates[held_out], -1)
+        top = TopK(indices, np.zeros(indices.shape, np.float32))
+        margins = candidate_dots(X_held, weight, top, bias=bias)
+        signals = label_signals(X_rest, Y_rest, margins, top, X_held)
+        relevant = is_relevant(Y_held, top)
+        self.blend_ = fit_blend(signals, top.indices >= 0, relevant)
+        labels = np.unique(Y_held.indices)
+        again = self._solve(X, Y, candidates, seed, n_threads, labels)
+        order = np.arange(Y.shape[1])
+        order[labels] = Y.shape[1] + np.arange(labels.size)
+        self.weight_ = as_csr(sp.vstack((weight, again[0]), format="csr")[order])
+        self.bias_ = np.concatenate((bias, again[1]))[order]
+        if self.blend_ is not None:
+            self.weight_, self.bias_ = blend_rows(
+                self.blend_, self.weight_, self.bias_, X, Y, self.threshold
+            )
+
     def _n_draws(self, Y: sp.csr_array) -> np.ndarray:
         """Rows to draw for each label."""
         n_rows, n_labels = Y.shape
-        if self.takes_all_rows(n_rows, n_labels):
+        few = self.n_random == "auto" and n_rows * n_labels <= _ALL_PAIRS
+        if few or self.n_random == "all":
             return np.full(n_labels, n_rows)
         if self.n_random == "auto":
             return np.minimum(50 + 10 * np.bincount(Y.indices, minlength=n_labels), n_rows)
         return np.full(n_labels, min(int(self.n_random), n_rows))
 
-    def _solve(self, X, pairs, draws, n_threads: int) -> tuple[sp.csr_array, np.ndarray]:
-        """Train labels chunk by chunk, so that unpruned weights never pile up."""
-        n_labels, n_features = pairs.shape[0], X.shape[1]
-        seeds = _seeds(pairs, check_random_state(self.random_state).randint(2**31 - 1))
-        costs = (float(self.cost_negative), float(self.cost_positive))
-        csr = (X.indptr, X.indices, X.data)
-        positive = (pairs.indptr, pairs.indices, pairs.data > 1)
-        bias = np.zeros(n_labels, dtype=np.float32)
-        lengths = np.zeros(n_labels, dtype=np.int64)
-        parts = [(np.empty(0, np.int32), np.empty(0, np.float32))]
-        bar = tqdm(total=n_labels, desc="ranker", unit="label", disable=not self.verbose)
-        for first, last, starts in _chunks(_weight_bounds(X, pairs, draws)):
-            features = np.empty(starts[-1], dtype=np.int32)
-            weights = np.empty(starts[-1], dtype=np.float32)
-            out = (features, weights, lengths[first:last], bias[first:last])
-            _kernels.fit_labels(
-                csr, n_features, positive, np.arange(first, last), draws[first:last],
-                seeds[first:last], costs, float(self.tol), self.max_iter, float(self.threshold),
-                starts, out, n_threads,
-            )  # fmt: skip
-            offsets = np.arange(starts[-1]) - np.repeat(starts[:-1], np.diff(starts))
-            kept = offsets < np.repeat(lengths[first:last], np.diff(starts))
-            parts.append((features[kept], weights[kept]))
-            bar.update(last - first)
-        bar.close()
-        columns, values = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-        indptr = np.concatenate(([0], np.cumsum(lengths)))
-        weight = sp.csr_array((values, columns, indptr), shape=(n_labels, n_features))
-        weight.sort_indices()
-        return as_csr(weight), bias
-
-
-def _training_pairs(Y: sp.csr_array, candidates: np.ndarray) -> sp.csr_array:
-    """Label x row: 1 where the row's shortlist holds the label, 2 or 3 where it belongs to it."""
-    shortlist = as_csr(topk_to_csr(TopK(candidates, np.ones(candidates.shape)), Y.shape[1]))
-    shortlist.data[:] = 1
-    return as_csr((shortlist + 2 * Y).T)
-
-
-def _seeds(pairs: sp.csr_array, seed: int) -> np.ndarray:
-    """Mix a seed for each label from the first of its rows: labels of equal rows come out equal."""
-    first = np.append(pairs.indices, 0)[np.minimum(pairs.indptr[:-1], pairs.nnz)]
-    mixed = np.uint64(seed) * np.uint64(2**32) + first.astype(np.uint64) + np.uint64(1)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)  # splitmix64
-    return mixed | np.uint64(1)
-
-
-def _weight_bounds(X: sp.csr_array, pairs: sp.csr_array, draws: np.ndarray) -> np.ndarray:
-    """Features a label can have weights for, at most: the entries of its rows, or all."""
-    lengths = np.diff(X.indptr)
-    entries = np.concatenate(([0], np.cumsum(lengths[pairs.indices], dtype=np.int64)))
-    drawn = draws * lengths.max(initial=0)
-    return np.minimum(np.diff(entries[pairs.indptr]) + drawn, X.shape[1])
-
-
-def _chunks(bounds: np.ndarray) -> Iterator[tuple[int, int, np.ndarray]]:
-    """Cut labels into runs of at most `_CHUNK` weights; with each, where a label's ones start."""
-    ends = np.cumsum(bounds)
-    first = 0
-    while first < bounds.size:
-        done = ends[first - 1] if first else 0
-        last = max(first + 1, int(np.searchsorted(ends, done + _CHUNK, side="right")))
-        yield first, last, np.concatenate(([0], ends[first:last] - done))
-        first = last
+    def _solve(
+        self, X, Y, candidates, seed: int, n_threads: int, labels: np.ndarray | None = None
+    ) -> tuple[sp.csr_array, np.ndarray]:
+        """Train labels, all or some."""
+        pairs, draws = training_pairs(Y, candidates), self._n_draws(Y)
+        if labels is not None:
+            pairs, draws = as_csr(pairs[labels]), draws[labels]
+        settings = SvmSettings(
+            (float(self.cost_negative), float(self.cost_positive)),
+            float(self.tol),
+            self.max_iter,
+            float(self.threshold),
+        )
+        return fit_svms(X, pairs, draws, settings, seed, n_threads, self.verbose)

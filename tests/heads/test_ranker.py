@@ -11,8 +11,9 @@ from sklearn.exceptions import NotFittedError
 from sklearn.preprocessing import normalize
 from sklearn.svm import LinearSVC
 
-from skxmc.heads import SparseRanker, ranker
+from skxmc.heads import SparseRanker, svm
 from skxmc.heads._kernels import RankerArrays, _signed_costs, _with_drawn, rerank_rows
+from skxmc.heads.svm import training_pairs
 from skxmc.topk import TopK
 
 N_ROWS, N_FEATURES, N_LABELS, K = 60, 25, 7, 3
@@ -117,8 +118,8 @@ def test_chunks_and_threads_do_not_matter(data, monkeypatch):
     X, Y, top = data
     expected = full_weights(SparseRanker(random_state=3, n_random=9).fit(X, Y, top))
     margins = SparseRanker(random_state=3, n_random=9).fit(X, Y, top).margins(X, top)
-    for chunk, n_jobs in ((1, 1), (60, 1), (ranker._CHUNK, numba.config.NUMBA_NUM_THREADS)):
-        monkeypatch.setattr(ranker, "_CHUNK", chunk)
+    for chunk, n_jobs in ((1, 1), (60, 1), (svm._CHUNK, numba.config.NUMBA_NUM_THREADS)):
+        monkeypatch.setattr(svm, "_CHUNK", chunk)
         fitted = SparseRanker(random_state=3, n_random=9, n_jobs=n_jobs).fit(X, Y, top)
         for array, other in zip(expected, full_weights(fitted), strict=True):
             np.testing.assert_array_equal(array, other)
@@ -255,15 +256,15 @@ def test_all_rows_are_one_vs_all(data, csr_container):
         )
         np.testing.assert_allclose(weight[label], svm.coef_[0], atol=1e-5)
         np.testing.assert_allclose(bias[label], svm.intercept_[0], atol=1e-5)
-    assert SparseRanker().takes_all_rows(N_ROWS, N_LABELS)
-    assert not SparseRanker().takes_all_rows(10**6, 10**6)
-    assert not SparseRanker(n_random=N_ROWS).takes_all_rows(N_ROWS, N_LABELS)
+    assert (SparseRanker()._n_draws(sp.csr_array(Y)) == N_ROWS).all()
+    drawn = SparseRanker()._n_draws(sp.csr_array((10**5, 10**4)))
+    np.testing.assert_array_equal(drawn, 50)
 
 
 def test_drawn_rows_stand_for_the_others(data):
     """The mean over draws of the loss of given weights is the loss over all rows."""
     _, Y, top = data
-    pairs = ranker._training_pairs(sp.csr_array(Y), top.indices)
+    pairs = training_pairs(sp.csr_array(Y), top.indices)
     label, n_drawn = 2, 10
     rows, positive = pairs[[label]].indices, pairs[[label]].data > 1
     losses = np.random.default_rng(0).random(N_ROWS)
@@ -311,6 +312,8 @@ def test_wrong_options_are_refused(data):
         ("share", 1.1, ValueError),
         ("n_random", -1, ValueError),
         ("n_random", "none", TypeError),
+        ("n_holdout", -1, ValueError),
+        ("n_holdout", "none", TypeError),
         ("max_iter", 0, ValueError),
         ("max_iter", 2.5, TypeError),
         ("cost_positive", "1", TypeError),

@@ -1,0 +1,213 @@
+"""What a ranker's margin, the nearness to a label's centroid and its frequency count for."""
+
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.optimize import minimize
+from scipy.special import log_softmax, logsumexp
+from sklearn.linear_model import LogisticRegression
+
+from skxmc._sparse import as_csr
+from skxmc.heads.candidates import candidate_dots
+from skxmc.index import label_centroids
+from skxmc.topk import TopK
+
+__all__ = ["Blend", "blend_rows", "fit_blend", "label_signals"]
+
+# Held-out rows, with candidates right and wrong, below which nothing is learned.
+_FEWEST_ROWS = 50
+# Weight of the squared weights, of standardised signals, in the loss.
+_RIDGE = 1e-3
+# Standard errors by which a blend must beat the margins alone on the held-out rows.
+_SURE = 3.0
+# Half the log-odds of a label that no row has.
+_NEVER = -10.0
+# Entries of centroids worked on at a time.
+_CHUNK = 4 * 1024**2
+
+
+class Blend(NamedTuple):
+    """Weights of three signals in the log-odds that a candidate is right.
+
+    Log-odds are ``margin m + centroid c + frequency log(1 + n) + intercept``: m is the margin of
+    the label's SVM, c the cosine of the row with its centroid, n the number of its rows.
+    """
+
+    margin: float
+    centroid: float
+    frequency: float
+    intercept: float
+
+
+def label_signals(X: sp.csr_array, Y: sp.csr_array, margins: np.ndarray, top: TopK, held_out):
+    """Stack the signals of the candidates of some rows, learned from the others.
+
+    Parameters
+    ----------
+    X, Y : csr_array of shape (n_rows, n_features), (n_rows, n_labels)
+        The rows that are learned from, and their labels.
+    margins : ndarray of shape (n_held_out, k), float32
+        Margins of the candidates.
+    top : TopK
+        Candidates of the held-out rows.
+    held_out : csr_array of shape (n_held_out, n_features)
+        Features of the held-out rows.
+
+    Returns
+    -------
+    signals : ndarray of shape (n_held_out, k, 3), float64
+        Margin, cosine with the centroid, log(1 + rows of the label); 0 where `top` is padded.
+    """
+    # centroids of the candidates alone: those of all labels may be much larger than X
+    labels, places = np.unique(top.indices, return_inverse=True)
+    centroids = label_centroids(X, Y[:, np.maximum(labels, 0)])
+    places = np.where(top.indices >= 0, places.reshape(top.indices.shape), -1)
+    cosines = candidate_dots(held_out, centroids, TopK(places, top.scores))
+    counts = np.log1p(np.bincount(Y.indices, minlength=Y.shape[1]))[top.indices]
+    signals = np.stack((margins, cosines, counts), axis=-1, dtype=np.float64)
+    return np.where(top.indices[..., None] >= 0, signals, 0.0)
+
+
+def is_relevant(Y: sp.csr_array, top: TopK) -> np.ndarray:
+    """Say of each candidate whether it is one of the row's labels.
+
+    Parameters
+    ----------
+    Y : csr_array of shape (n_rows, n_labels)
+        Labels of the rows.
+    top : TopK
+        Candidates of the rows.
+
+    Returns
+    -------
+    relevant : ndarray of shape (n_rows, k), bool
+        False where `top` is padded.
+    """
+    n_rows, n_labels = Y.shape
+    rows = np.arange(n_rows)
+    owned = np.repeat(rows, np.diff(Y.indptr)) * n_labels + Y.indices
+    return np.isin(rows[:, None] * n_labels + top.indices, owned) & (top.indices >= 0)
+
+
+def fit_blend(signals: np.ndarray, found: np.ndarray, relevant: np.ndarray) -> Blend | None:
+    """Weigh signals so that the best candidates of held-out rows are right.
+
+    The direction of the weights minimises the mean over rows of ::
+
+        -log sum_{l relevant} softmax(score)_l
+
+    the chance that a draw from the softmax over a row's candidates is wrong: it looks at the order
+    within rows alone. Slope and intercept then come from a logistic regression of relevance on
+    that score over all candidates, so that the sigmoid of the log-odds is a probability.
+
+    Parameters
+    ----------
+    signals : ndarray of shape (n_rows, k, 3), float64
+        As `label_signals` returns.
+    found : ndarray of shape (n_rows, k), bool
+        False for padding.
+    relevant : ndarray of shape (n_rows, k), bool
+        Whether the candidate is one of the row's labels.
+
+    Returns
+    -------
+    blend : Blend or None
+        None where there are too few rows to learn from, or where the margins alone are not worse
+        by three standard errors of the loss: on the rows of many data sets they are all it takes,
+        and chance weights of the others would do harm.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skxmc.heads.blend import fit_blend
+    >>> rng = np.random.default_rng(0)
+    >>> signals = rng.normal(size=(200, 5, 3))
+    >>> relevant = signals[..., 0] + 2 * signals[..., 1] > 1
+    >>> blend = fit_blend(signals, np.ones((200, 5), bool), relevant)
+    >>> 1.8 < blend.centroid / blend.margin < 2.2
+    True
+    """
+    relevant = relevant & found
+    usable = relevant.any(axis=1) & (found & ~relevant).any(axis=1)
+    if np.count_nonzero(usable) < _FEWEST_ROWS:
+        return None
+    rows = found[usable], relevant[usable]
+    direction, losses = _listwise(signals[usable], *rows)
+    gain = _listwise(signals[usable][..., :1], *rows)[1] - losses
+    if gain.mean() <= _SURE * gain.std() / np.sqrt(gain.size):
+        return None
+    scores = signals[found] @ direction
+    logistic = LogisticRegression(C=1e6).fit(scores[:, None], relevant[found])
+    slope, intercept = logistic.coef_[0, 0], logistic.intercept_[0]
+    margin, centroid, frequency = (slope * direction).tolist()
+    return Blend(margin, centroid, frequency, float(intercept)) if margin > 0 else None
+
+
+def _listwise(signals, found, relevant) -> tuple[np.ndarray, np.ndarray]:
+    """Find the weights that put right candidates first; with the loss of each row under them."""
+    scale = signals[found].std(axis=0)
+    scale[scale == 0] = 1.0
+    scaled = signals / scale
+
+    def objective(weights):
+        losses, slopes = _softmax_losses(scaled @ weights, found, relevant)
+        gradient = np.tensordot(slopes, scaled, axes=2) / len(losses)
+        return losses.mean() + _RIDGE * weights @ weights, gradient + 2 * _RIDGE * weights
+
+    weights = minimize(objective, np.zeros(scale.size), jac=True, method="L-BFGS-B").x
+    return weights / scale, _softmax_losses(scaled @ weights, found, relevant)[0]
+
+
+def _softmax_losses(scores, found, relevant) -> tuple[np.ndarray, np.ndarray]:
+    """Return -log sum_{l relevant} softmax(score)_l of each row, and its slope in each score."""
+    log_p = log_softmax(np.where(found, scores, -np.inf), axis=1)
+    of_relevant = np.where(relevant, log_p, -np.inf)
+    log_right = logsumexp(of_relevant, axis=1, keepdims=True)
+    return -log_right[:, 0], np.exp(log_p) - np.exp(of_relevant - log_right)
+
+
+def blend_rows(
+    blend: Blend, weight: sp.csr_array, bias: np.ndarray, X, Y, threshold: float
+) -> tuple[sp.csr_array, np.ndarray]:
+    """Merge margins, centroids and frequencies into one sparse row and one bias a label.
+
+    Parameters
+    ----------
+    blend : Blend
+        What each counts for.
+    weight : csr_array of shape (n_labels, n_features), float32
+        Weights of the margins.
+    bias : ndarray of shape (n_labels,), float32
+        Biases of the margins.
+    X, Y : csr_array of shape (n_rows, n_features), (n_rows, n_labels)
+        Training rows of unit length, and their labels.
+    threshold : float
+        Merged weights are dropped that count less than a margin's weight of this size.
+
+    Returns
+    -------
+    weight : csr_array of shape (n_labels, n_features), float32
+        Merged weights: their product with a row, plus the bias, is half the log-odds of a label,
+        a margin whose sigmoid(2 margin) is a probability.
+    bias : ndarray of shape (n_labels,), float32
+        Merged biases.
+    """
+    half = Blend(*(part / 2 for part in blend))
+    columns = sp.csc_array(Y)
+    entries = np.concatenate(([0], np.cumsum(np.diff(X.indptr)[columns.indices])))
+    bounds = entries[columns.indptr]
+    parts, first = [], 0
+    while first < Y.shape[1]:
+        last = max(first + 1, int(np.searchsorted(bounds, bounds[first] + _CHUNK)))
+        last = min(last, Y.shape[1])
+        centroids = label_centroids(X, columns[:, first:last])
+        merged = as_csr(half.margin * weight[first:last] + half.centroid * centroids)
+        merged.data[np.abs(merged.data) < half.margin * threshold] = 0
+        merged.eliminate_zeros()
+        parts.append(merged)
+        first = last
+    counts = np.diff(columns.indptr)
+    biases = half.margin * bias + half.frequency * np.log1p(counts) + half.intercept
+    biases[counts == 0] = _NEVER
+    return as_csr(sp.vstack(parts, format="csr")), biases.astype(np.float32)

@@ -1,0 +1,125 @@
+"""Linear SVMs, one a label: what they are trained on, and their training in chunks of labels."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+from tqdm.auto import tqdm
+
+from skxmc._sparse import as_csr
+from skxmc.heads import _kernels
+from skxmc.topk import TopK, topk_to_csr
+
+__all__ = ["SvmSettings", "fit_svms", "training_pairs"]
+
+# Weights of a chunk of labels before pruning: 32 MiB, whatever the number of labels.
+_CHUNK = 4 * 1024**2
+
+
+class SvmSettings(NamedTuple):
+    """Settings of the training, as `SparseRanker` documents them."""
+
+    costs: tuple[float, float]  # negative, positive
+    tol: float
+    max_iter: int
+    threshold: float
+
+
+def fit_svms(
+    X: sp.csr_array,
+    pairs: sp.csr_array,
+    draws: np.ndarray,
+    settings: SvmSettings,
+    seed: int,
+    n_threads: int,
+    verbose: int = 0,
+) -> tuple[sp.csr_array, np.ndarray]:
+    """Train labels chunk by chunk, so that unpruned weights never pile up.
+
+    Parameters
+    ----------
+    X : csr_array of shape (n_rows, n_features), float32
+        Rows of unit length.
+    pairs : csr_array of shape (n_labels, n_rows), float32
+        The rows of each label, as `training_pairs` returns them.
+    draws : ndarray of shape (n_labels,), int64
+        Further rows to draw for each label.
+    settings : SvmSettings
+        Costs, and when to stop.
+    seed : int
+        Rows drawn, and the order in which rows are visited.
+    n_threads : int
+        Threads; results do not depend on it.
+    verbose : int, default=0
+        1 shows a progress bar.
+
+    Returns
+    -------
+    weight : csr_array of shape (n_labels, n_features), float32
+        Weights of at least the threshold.
+    bias : ndarray of shape (n_labels,), float32
+        Weights of the bias feature.
+    """
+    n_labels, n_features = pairs.shape[0], X.shape[1]
+    seeds = _seeds(pairs, seed)
+    csr = (X.indptr, X.indices, X.data)
+    positive = (pairs.indptr, pairs.indices, pairs.data > 1)
+    bias = np.zeros(n_labels, dtype=np.float32)
+    lengths = np.zeros(n_labels, dtype=np.int64)
+    parts = [(np.empty(0, np.int32), np.empty(0, np.float32))]
+    bar = tqdm(total=n_labels, desc="ranker", unit="label", disable=not verbose)
+    for first, last, starts in _chunks(_weight_bounds(X, pairs, draws)):
+        features = np.empty(starts[-1], dtype=np.int32)
+        weights = np.empty(starts[-1], dtype=np.float32)
+        out = (features, weights, lengths[first:last], bias[first:last])
+        _kernels.fit_labels(
+            csr, n_features, positive, np.arange(first, last), draws[first:last],
+            seeds[first:last], settings.costs, settings.tol, settings.max_iter,
+            settings.threshold, starts, out, n_threads,
+        )  # fmt: skip
+        offsets = np.arange(starts[-1]) - np.repeat(starts[:-1], np.diff(starts))
+        kept = offsets < np.repeat(lengths[first:last], np.diff(starts))
+        parts.append((features[kept], weights[kept]))
+        bar.update(last - first)
+    bar.close()
+    columns, values = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    indptr = np.concatenate(([0], np.cumsum(lengths)))
+    weight = sp.csr_array((values, columns, indptr), shape=(n_labels, n_features))
+    weight.sort_indices()
+    return as_csr(weight), bias
+
+
+def training_pairs(Y: sp.csr_array, candidates: np.ndarray) -> sp.csr_array:
+    """Label x row: 1 where the row's shortlist holds the label, 2 or 3 where it belongs to it."""
+    shortlist = as_csr(topk_to_csr(TopK(candidates, np.ones(candidates.shape)), Y.shape[1]))
+    shortlist.data[:] = 1
+    return as_csr((shortlist + 2 * Y).T)
+
+
+def _seeds(pairs: sp.csr_array, seed: int) -> np.ndarray:
+    """Mix a seed for each label from the first of its rows: labels of equal rows come out equal."""
+    first = np.append(pairs.indices, 0)[np.minimum(pairs.indptr[:-1], pairs.nnz)]
+    mixed = np.uint64(seed) * np.uint64(2**32) + first.astype(np.uint64) + np.uint64(1)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)  # splitmix64
+    return mixed | np.uint64(1)
+
+
+def _weight_bounds(X: sp.csr_array, pairs: sp.csr_array, draws: np.ndarray) -> np.ndarray:
+    """Features a label can have weights for, at most: the entries of its rows, or all."""
+    lengths = np.diff(X.indptr)
+    entries = np.concatenate(([0], np.cumsum(lengths[pairs.indices], dtype=np.int64)))
+    drawn = draws * lengths.max(initial=0)
+    return np.minimum(np.diff(entries[pairs.indptr]) + drawn, X.shape[1])
+
+
+def _chunks(bounds: np.ndarray) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Cut labels into runs of at most `_CHUNK` weights; with each, where a label's ones start."""
+    ends = np.cumsum(bounds)
+    first = 0
+    while first < bounds.size:
+        done = ends[first - 1] if first else 0
+        last = max(first + 1, int(np.searchsorted(ends, done + _CHUNK, side="right")))
+        yield first, last, np.concatenate(([0], ends[first:last] - done))
+        first = last

@@ -1,0 +1,196 @@
+"""Weighing the ranker's signals: finite differences, a grid, dense references, known answers."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from scipy.optimize import approx_fprime
+from sklearn.preprocessing import normalize
+
+from skxmc.heads import SparseRanker, blend, ranker
+from skxmc.heads.blend import Blend, blend_rows, fit_blend, is_relevant, label_signals
+from skxmc.topk import TopK
+
+
+def made_signals(weights, n_rows=400, k=6, seed=0):
+    """Signals under whose weighted sum a candidate is right with the probability of a sigmoid."""
+    rng = np.random.default_rng(seed)
+    signals = rng.normal(size=(n_rows, k, 3)) * [1, 0.3, 4]
+    found = rng.random((n_rows, k)) < 0.9
+    odds = signals @ np.asarray(weights) - 1
+    return signals, found, (rng.random((n_rows, k)) < 1 / (1 + np.exp(-odds))) & found
+
+
+def chance_of_error(scores, found, relevant):
+    """-log of the softmax mass on right candidates, row by row in plain Python."""
+    out = []
+    for s, f, r in zip(scores, found, relevant, strict=True):
+        e = np.exp(s) * f
+        out.append(-np.log(e[r].sum() / e.sum()))
+    return np.array(out)
+
+
+def test_losses_and_slopes():
+    signals, found, relevant = made_signals([1, 2, 0.1], n_rows=50)
+    usable = relevant.any(1) & (found & ~relevant).any(1)
+    found, relevant, scores = found[usable], relevant[usable], signals[usable].sum(-1)
+    losses, slopes = blend._softmax_losses(scores, found, relevant)
+    np.testing.assert_allclose(losses, chance_of_error(scores, found, relevant), rtol=1e-10)
+    expected = approx_fprime(
+        scores.ravel(),
+        lambda s: chance_of_error(s.reshape(scores.shape), found, relevant).sum(),
+        1e-6,
+    )
+    np.testing.assert_allclose(slopes.ravel(), expected, atol=1e-4)
+    assert not slopes[~found].any()
+
+
+def test_no_direction_nearby_is_better():
+    signals, found, relevant = made_signals([1, 2, 0.2])
+    usable = relevant.any(1) & (found & ~relevant).any(1)
+    rows = signals[usable], found[usable], relevant[usable]
+    best, losses = blend._listwise(*rows)
+    ridge = blend._RIDGE * signals[usable][found[usable]].std(axis=0) ** 2
+    least = losses.mean() + ridge @ best**2
+    rng = np.random.default_rng(1)
+    for step in (1.0, 0.1, 0.01):
+        for _ in range(50):
+            other = best * (1 + step * rng.normal(size=3))
+            loss = chance_of_error(rows[0] @ other, *rows[1:]).mean() + ridge @ other**2
+            assert loss > least
+
+
+def test_weights_and_odds_are_found():
+    """Of enough rows: the weights that made them, intercept included."""
+    found = fit_blend(*made_signals([1.5, 4, -0.3], n_rows=20_000))
+    np.testing.assert_allclose(found, [1.5, 4, -0.3, -1], rtol=0.15)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_signals_of_no_use_are_left_out(seed):
+    assert fit_blend(*made_signals([1.5, 0, 0], n_rows=1000, seed=seed)) is None
+
+
+def test_a_margin_that_misleads_is_left_out():
+    assert fit_blend(*made_signals([-1.5, 2, 1])) is None
+
+
+def test_too_few_rows():
+    signals, found, relevant = made_signals([1, 9, 1])
+    assert fit_blend(signals, found, relevant) is not None
+    assert fit_blend(signals[:49], found[:49], relevant[:49]) is None
+    assert fit_blend(signals, found, np.zeros_like(relevant)) is None
+    assert fit_blend(signals, found, found) is None
+
+
+@pytest.fixture
+def rows():
+    rng = np.random.default_rng(0)
+    X = normalize(np.where(rng.random((30, 12)) < 0.4, rng.random((30, 12)), 0))
+    Y = (rng.random((30, 8)) < 0.2).astype(np.float32)
+    Y[:, 5] = 0
+    indices = np.argsort(rng.random((30, 8)), axis=1)[:, :4]
+    indices[::7, 2:] = -1
+    return X.astype(np.float32), Y, TopK(indices, np.zeros((30, 4), np.float32))
+
+
+def centroids_of(X, Y):
+    return normalize(Y.T @ X)
+
+
+def test_relevance(rows):
+    _, Y, top = rows
+    expected = np.take_along_axis(Y, np.maximum(top.indices, 0), axis=1) * (top.indices >= 0)
+    np.testing.assert_array_equal(is_relevant(sp.csr_array(Y), top), expected > 0)
+
+
+def test_signals_are_those_of_dense_arrays(rows):
+    X, Y, top = rows
+    margins = np.where(top.indices >= 0, 0.5, -np.inf)
+    held_out = X[::-1].copy()
+    found = label_signals(sp.csr_array(X), sp.csr_array(Y), margins, top, sp.csr_array(held_out))
+    labels = np.maximum(top.indices, 0)
+    cosines = np.take_along_axis(held_out @ centroids_of(X, Y).T, labels, axis=1)
+    expected = np.stack((margins, cosines, np.log1p(Y.sum(0))[labels]), axis=-1)
+    expected[top.indices < 0] = 0
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("chunk", [1, 40, 10**6])
+def test_merged_rows_are_the_weighted_sum(rows, chunk, monkeypatch):
+    monkeypatch.setattr(blend, "_CHUNK", chunk)
+    X, Y, _ = rows
+    rng = np.random.default_rng(1)
+    weight = np.where(rng.random((8, 12)) < 0.3, rng.normal(size=(8, 12)), 0).astype(np.float32)
+    bias = rng.normal(size=8).astype(np.float32)
+    args = sp.csr_array(weight), bias, sp.csr_array(X), sp.csr_array(Y)
+    merged, biases = blend_rows(Blend(3.0, 8.0, -0.5, 0.25), *args, threshold=0.0)
+    odds = 3 * (X @ weight.T + bias) + 8 * X @ centroids_of(X, Y).T - 0.5 * np.log1p(Y.sum(0))
+    known = Y.any(axis=0)
+    np.testing.assert_allclose(
+        (X @ merged.toarray().T + biases)[:, known], (odds + 0.25)[:, known] / 2, atol=1e-5
+    )
+    assert biases[~known] == blend._NEVER
+    assert merged.has_sorted_indices
+    pruned, same = blend_rows(Blend(3.0, 8.0, -0.5, 0.25), *args, threshold=0.4)
+    full = merged.toarray()
+    np.testing.assert_allclose(pruned.toarray(), np.where(np.abs(full) < 0.6, 0, full))
+    np.testing.assert_array_equal(same, biases)
+
+
+def tail_data(n_rows=3000, n_labels=900, seed=0):
+    """Labels of about three rows: each row shares some of its words with its label alone."""
+    rng = np.random.default_rng(seed)
+    of_row = rng.integers(n_labels, size=n_rows)
+    words = rng.integers(2000, size=(n_labels, 8))
+    kept = np.take_along_axis(
+        words[of_row], rng.permuted(np.tile(np.arange(8), (n_rows, 1)), axis=1), axis=1
+    )
+    columns = np.hstack((kept[:, :3], rng.integers(2000, size=(n_rows, 6)))).ravel()
+    entries = np.repeat(np.arange(n_rows), 9)
+    X = sp.csr_array((np.ones(columns.size), (entries, columns)), shape=(n_rows, 2000))
+    Y = sp.csr_array((np.ones(n_rows), (np.arange(n_rows), of_row)), shape=(n_rows, n_labels))
+    indices = rng.integers(n_labels, size=(n_rows, 30))
+    indices[np.arange(n_rows), rng.integers(30, size=n_rows)] = of_row
+    return X, Y, TopK(indices, np.full(indices.shape, 0.5, dtype=np.float32))
+
+
+def test_blend_lifts_rare_labels_and_is_reproducible():
+    X, Y, top = tail_data()
+    rest, new = slice(0, 2000), slice(2000, None)
+    part = TopK(top.indices[rest], top.scores[rest])
+    settings = {"n_random": 5, "random_state": 0}
+    fitted = SparseRanker(**settings).fit(X[rest], Y[rest], part)
+    alone = SparseRanker(**settings, n_holdout=0).fit(X[rest], Y[rest], part)
+    assert alone.blend_ is None
+    assert fitted.blend_.centroid > 0
+    again = SparseRanker(**settings, n_jobs=2).fit(X[rest], Y[rest], part)
+    assert (again.weight_ != fitted.weight_).nnz == 0
+    np.testing.assert_array_equal(again.bias_, fitted.bias_)
+
+    unseen = TopK(top.indices[new], top.scores[new])
+    truth = Y[new].indices
+    hits, hits_alone = (
+        (model.rerank(X[new], unseen).indices[:, 0] == truth).mean() for model in (fitted, alone)
+    )
+    assert hits > hits_alone + 0.02
+
+
+def test_held_out_rows_are_given_back(monkeypatch):
+    """Where nothing is merged, labels of held-out rows end as if trained on all rows at once."""
+    monkeypatch.setattr(ranker, "fit_blend", lambda *_: None)
+    X, Y, top = tail_data(600, 300)
+    settings = {"n_random": "all", "threshold": 0, "tol": 1e-8, "max_iter": 10_000}
+    fitted = SparseRanker(**settings, random_state=0).fit(X, Y, top)
+    full = SparseRanker(**settings, random_state=0, n_holdout=0).fit(X, Y, top)
+    change = np.abs(fitted.weight_.toarray() - full.weight_.toarray()).max(axis=1)
+    same = change < 1e-4
+    # 60 rows of about as many labels; those of the others miss the held-out negatives
+    assert 40 <= same.sum() <= 70
+    assert change[~same].min() > 1e-4
+    assert change.max() < 0.5
+
+
+def test_holding_out_all_rows_is_refused():
+    X, Y, top = tail_data(60, 30)
+    with pytest.raises(ValueError, match="n_holdout must leave rows to learn from, got 60 of 60"):
+        SparseRanker(n_holdout=60).fit(X, Y, top)
