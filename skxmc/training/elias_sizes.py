@@ -118,8 +118,8 @@ def elias_needs(settings: EliasSizes, X: Any, Y: sp.csr_array, encoder: EncoderS
 
 
 def _ranker_bytes(n_rows: int, n_labels: int) -> int:
-    # shortlists, their pairs sorted by row and by label; a hundred weights a label, twice
-    return 44 * n_rows * min(HARD_LABELS, n_labels) + 16 * 100 * n_labels
+    # shortlists, their pairs sorted by row and by label; 150 weights a label, three times
+    return 44 * n_rows * min(HARD_LABELS, n_labels) + 24 * 150 * n_labels
 
 
 def _clustering_bytes(X: Any, Y: sp.csr_array, width: int, recluster: bool) -> int:
