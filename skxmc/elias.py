@@ -25,7 +25,7 @@ from skxmc.training.params import check_count, check_n_jobs, check_training_para
 __all__ = ["EliasClassifier"]
 
 # Score above which `predict` takes a label where a ranker has a share in it.
-RANKED_THRESHOLD = 0.3
+RANKED_THRESHOLD = 0.25
 # Labels scored for a training row, to find those that the ranker learns to tell apart.
 _HARD_SHORTLIST = 1000
 
@@ -165,7 +165,7 @@ class EliasClassifier(BaseTrainedClassifier):
     -----
     Scores are p = max_c(s_c a_cl)^path_power sigmoid(z_l), in [0, 1], and with a ranker, whose
     margins are m_l, p^(1 - share) sigmoid(2 m_l)^share. `predict` takes labels with p > 0.5, or
-    with a ranker those whose score is above 0.3, about where micro-averaged F1 is best: the mean is
+    with a ranker those whose score is above 0.25, about where micro-averaged F1 is best: the mean is
     a cautious one. `skxmc.calibration.CalibratedTopKClassifier` turns scores into probabilities and
     finds the threshold of the data at hand. The rows held out under `early_stopping` are held out
     from the network only.
