@@ -14,7 +14,7 @@ from skxmc._validation import check_bool, check_int, check_number
 from skxmc.heads import SparseRanker
 from skxmc.search.beam import ROWS_AT_ONCE, auto_shortlist_size, search_csr, search_topk
 from skxmc.search.graph import SearchGraph
-from skxmc.search.parts import RankerRows
+from skxmc.search.parts import RankerColumns
 from skxmc.topk import TopK
 from skxmc.training.elias import EliasModel, freeze
 from skxmc.training.elias_sizes import HARD_LABELS
@@ -323,14 +323,9 @@ class EliasClassifier(BaseTrainedClassifier):
         graph = freeze(model)
         if self.ranker_ is None:
             return graph
-        weight, r = self.ranker_.weight_, self.ranker_
-        return replace(
-            graph,
-            ranker=RankerRows(
-                weight.indptr, weight.indices, weight.data, r.bias_, r.share, weight.shape[1],
-                self.rerank_size,
-            ),
-        )  # fmt: skip
+        weight, bias, share = self.ranker_.weight_, self.ranker_.bias_, self.ranker_.share
+        ranker = RankerColumns.from_rows(weight, bias, share=share, size=self.rerank_size)
+        return replace(graph, ranker=ranker)
 
     @property
     def graph_(self) -> SearchGraph:

@@ -8,18 +8,18 @@ import numba
 import numpy as np
 import scipy.sparse as sp
 
-from skxmc.heads._kernels import rerank_rows
+from skxmc._sparse import as_csr
 from skxmc.search.fused import _kernels
 from skxmc.search.graph import SearchGraph
-from skxmc.search.parts import FeatureTable, RankerRows
+from skxmc.search.parts import FeatureTable, RankerColumns
 from skxmc.topk import TopK, empty_topk
 
 __all__ = ["ROWS_AT_ONCE", "auto_shortlist_size", "search_csr", "search_topk", "warm_up"]
 
 # Rows a thread takes at a time: enough for its caches, few enough to share a batch out evenly.
 ROWS_AT_ONCE = 256
-# Labels beyond k that codes choose and rows score again.
-SPARE = 32
+# Labels beyond k, at least, that are scored by their rows.
+SPARE = 16
 
 
 def auto_shortlist_size(k: int) -> int:
@@ -176,26 +176,22 @@ def _search(
     beam_width: int,
     shortlist_size: int | str,
 ) -> TopK:
-    ranker = graph.ranker
     if isinstance(shortlist_size, str):
         shortlist_size = auto_shortlist_size(k)
     beam_width = min(beam_width, graph.n_clusters)
-    shortlist_size = min(max(shortlist_size, k), graph.n_labels)
-    n_found = k if ranker is None else max(k, min(ranker.size, shortlist_size))
-    n_rescored = n_found + max(SPARE, n_found // 2)
-    log_alpha, path_power = float(np.log(graph.alpha)), np.float32(graph.path_power)
+    ranker = _NO_RANKER if graph.ranker is None else graph.ranker
+    sizes = _sizes(k, min(max(shortlist_size, k), graph.n_labels), ranker.size)
+    powers = float(np.log(graph.alpha)), np.float32(graph.path_power), np.float32(ranker.share)
+    indptr, indices, data = _NO_FEATURES if features is None else features
     out = empty_topk(n_rows, k)
 
     def run(start: int) -> None:
         rows = slice(start, min(start + ROWS_AT_ONCE, n_rows))
-        final = TopK(out.indices[rows], out.scores[rows])
-        found = final if ranker is None else empty_topk(rows.stop - rows.start, n_found)
         _kernels.search_rows(
-            graph.arrays, embed(rows), log_alpha, path_power, shortlist_size, n_rescored,
-            graph.scratch(beam_width, n_found), found.indices, found.scores,
+            graph.arrays, embed(rows), indptr[rows.start : rows.stop + 1], indices, data,
+            ranker.arrays, powers, sizes, graph.scratch(beam_width, sizes.ranked, k),
+            out.indices[rows], out.scores[rows],
         )  # fmt: skip
-        if ranker is not None:
-            _rerank(graph, features, rows, found, final)
 
     if n_rows <= ROWS_AT_ONCE:
         if n_rows:
@@ -212,17 +208,12 @@ def _search(
     return out
 
 
-def _rerank(graph: SearchGraph, features, rows: slice, found: TopK, out: TopK) -> None:
-    """Let the ranker choose the final labels of some rows among those that were found."""
-    assert graph.ranker is not None
-    indptr, indices, data = features
-    with np.errstate(divide="ignore", invalid="ignore"):
-        log_p = np.log(found.scores)
-    rerank_rows(
-        indptr[rows.start : rows.stop + 1], indices, data, graph.ranker.arrays, found.indices,
-        log_p, graph.feature_scratch(), out.indices, out.scores,
-    )  # fmt: skip
-    np.exp(out.scores, out=out.scores, where=out.indices >= 0)
+def _sizes(k: int, shortlist_size: int, rerank_size: int) -> _kernels.Sizes:
+    """How many labels go how far, such that hardly any of the best k gets lost on the way."""
+    n_ranked = max(k, rerank_size) if rerank_size else 0
+    n_rescored = k + max(SPARE, k // 2)
+    n_coded = 64 + 3 * max(n_ranked, n_rescored)
+    return _kernels.Sizes(shortlist_size, n_coded, n_ranked, n_rescored)
 
 
 def warm_up() -> None:
@@ -236,8 +227,7 @@ def warm_up() -> None:
     one = np.ones((1, 1), np.float32)
     encoder = FeatureTable(one, np.zeros(0, np.float32), True, 1.0)
     edges = np.zeros((1, 1), np.int32)
-    starts = np.arange(2, dtype=np.int32)
-    ranker = RankerRows(starts, np.zeros(1, np.int32), one[0], one[0], 0.5, 1, 1)
+    ranker = RankerColumns.from_rows(sp.csr_array(one), one[0], share=0.5, size=1)
     graph = SearchGraph.from_padded(one, one[0], 1.0, edges, one, one, one[0], encoder)
     graph = replace(graph, ranker=ranker)
     for precision in (graph, graph.reduced()):
@@ -253,3 +243,10 @@ def _read_only(array: np.ndarray) -> np.ndarray:
     view = np.ascontiguousarray(array).view()
     view.flags.writeable = False
     return view
+
+
+# What stands in the kernels' arguments where there is no ranker.
+_NO_FEATURES = _csr_arrays(as_csr(np.zeros((0, 0), np.float32)))
+_NO_RANKER = RankerColumns(
+    *(np.zeros(0, kind) for kind in ("i4", "i4", "f4", "i8", "u8", "f4")), share=0.0, size=0
+)

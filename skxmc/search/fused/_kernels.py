@@ -18,6 +18,13 @@ from skxmc.search.clusters._kernels import (
     make_cluster_scratch,
     select_beam,
 )
+from skxmc.search.coded._kernels import (
+    CodeScratch,
+    add_log_sigmoid,
+    bit_logits,
+    code_logits,
+    make_code_scratch,
+)
 from skxmc.search.numeric._kernels import row_products
 from skxmc.search.paths._kernels import (
     PathScratch,
@@ -25,6 +32,7 @@ from skxmc.search.paths._kernels import (
     make_path_scratch,
     shortlist_labels,
 )
+from skxmc.search.ranking._kernels import RankScratch, find_margins, make_rank_scratch
 
 # SKXMC_NUMBA_CACHE=0 compiles anew in each process, for where no cache can be written
 _CACHE = os.environ.get("SKXMC_NUMBA_CACHE", "1") != "0"
@@ -44,6 +52,9 @@ class Graph(NamedTuple):
     labels: np.ndarray
     log_weights: np.ndarray
     edge_keys: np.ndarray
+    label_bits: np.ndarray
+    bit_scale: np.ndarray
+    bit_axes: np.ndarray
     label_codes: np.ndarray
     code_scale: np.ndarray
     label_weight: np.ndarray
@@ -51,25 +62,36 @@ class Graph(NamedTuple):
     label_bias: np.ndarray
 
 
+class Sizes(NamedTuple):
+    """How many labels of a row go how far."""
+
+    shortlist: int  # found over paths
+    coded: int  # scored by their codes, chosen by their bits
+    ranked: int  # whose margins are found, chosen by their codes; 0 without a ranker
+    rescored: int  # scored by their rows
+
+
 class Scratch(NamedTuple):
     """Memory of one thread, kept from call to call."""
 
     clusters: ClusterScratch
     paths: PathScratch
-    query: np.ndarray  # (2, code_width) float32, an embedding as `_code_logits` takes it
+    codes: CodeScratch
+    ranks: RankScratch
     logit: np.ndarray  # (reach,) float32, of the shortlist
     best_key: np.ndarray  # (k,) float32
     best_label: np.ndarray  # (k,) int32
     best_heap: np.ndarray  # (k,) int32
 
 
-def make_scratch(graph: Graph, beam_width: int, reach: int, k: int) -> Scratch:
+def make_scratch(graph: Graph, beam_width: int, reach: int, n_ranked: int, k: int) -> Scratch:
     """Allocate the memory that `search_rows` works in; a beam leads to `reach` labels at most."""
     n_labels, code_width = graph.label_codes.shape
     return Scratch(
         make_cluster_scratch(BLOCK, graph.cluster_bias.size, graph.sketch.shape[1], beam_width),
         make_path_scratch(n_labels, beam_width, reach),
-        np.empty((2, code_width), np.float32),
+        make_code_scratch(code_width, graph.label_bits.shape[1]),
+        make_rank_scratch(n_ranked),
         np.empty(reach, np.float32),
         np.empty(k, np.float32),
         np.empty(k, np.int32),
@@ -113,100 +135,92 @@ def encode_rows(indptr, indices, data, table, column_scale, unit_rows, length, o
 
 @njit(cache=_CACHE, nogil=True)
 def search_rows(
-    graph, embeddings, log_alpha, path_power, shortlist_size, n_rescored, scratch, labels, scores
+    graph, embeddings, indptr, indices, data, ranker, alpha_and_powers, sizes, scratch, labels,
+    scores,
 ):  # fmt: skip
-    """Write the best labels of each row into `labels` and `scores`, both (n_rows, k)."""
+    """Write the best labels of each row into `labels` and `scores`, both (n_rows, k).
+
+    `alpha_and_powers` are log alpha, the exponent of paths and the ranker's share; the CSR arrays
+    are what the ranker reads.
+    """
+    log_alpha, path_power, share = alpha_and_powers
+    paths = scratch.paths
     n_rows = embeddings.shape[0]
     for start in range(0, n_rows, BLOCK):
         stop = min(n_rows, start + BLOCK)
         cluster_logits(embeddings[start:stop], graph, scratch.clusters)
         for i in range(start, stop):
-            select_beam(
-                graph, embeddings[i], i - start, log_alpha, scratch.clusters, scratch.paths.base
-            )
+            select_beam(graph, embeddings[i], i - start, log_alpha, scratch.clusters, paths.base)
             n = shortlist_labels(
                 graph.indptr, graph.labels, graph.edge_keys, graph.log_weights,
-                scratch.clusters.beam, shortlist_size, scratch.paths,
+                scratch.clusters.beam, sizes.shortlist, paths,
             )  # fmt: skip
-            if n > n_rescored:
-                n = _choose_by_codes(graph, embeddings[i], path_power, n, n_rescored, scratch)
-            n_best = _best_labels(graph, embeddings[i], path_power, n, scratch)
-            # a ranker of the best few would put its own scores into best_key here
+            n = _choose_by_codes(graph, embeddings[i], path_power, n, sizes, scratch)
+            n_ranked = 0
+            if sizes.ranked > 0:
+                n_ranked = n
+                find_margins(
+                    indptr, indices, data, i, ranker, paths.label, n, paths.mark, paths.first[0],
+                    scratch.ranks,
+                )  # fmt: skip
+                n = _choose_by_margins(share, n, sizes.rescored, scratch)
+            n_best = _best_labels(graph, embeddings[i], path_power, share, n, scratch)
+            paths.first[0] += n_ranked
             _write_best(n_best, scratch, labels[i], scores[i])
 
 
 @njit(cache=_CACHE, nogil=True)
-def _choose_by_codes(graph, embedding, path_power, n, size, scratch):
-    """Keep those `size` labels of a shortlist of n that score best by their codes."""
-    _prepare_query(embedding, scratch.query)
-    _code_logits(graph, scratch.query, scratch.paths.label, n, scratch.logit)
-    _log_scores(scratch.paths.path, path_power, n, scratch.logit)
-    return keep_best(scratch.logit, n, size, scratch.paths)
+def _choose_by_codes(graph, embedding, path_power, n, sizes, scratch):
+    """Keep those labels of a shortlist of n that score best by few bits; returns how many.
+
+    Where a ranker comes next it finds their scores in `key`.
+    """
+    paths, logit, one = scratch.paths, scratch.logit, np.float32(1.0)
+    if n > sizes.coded and graph.label_bits.shape[1] > 0:
+        bit_logits(graph, embedding, paths.label, n, scratch.codes, logit)
+        add_log_sigmoid(paths.path, path_power, logit, one, n, paths.key)
+        n = keep_best(n, sizes.coded, paths)
+    size = sizes.ranked if sizes.ranked > 0 else sizes.rescored
+    if n > size or sizes.ranked > 0:
+        code_logits(graph, embedding, paths.label, n, scratch.codes, logit)
+        add_log_sigmoid(paths.path, path_power, logit, one, n, paths.key)
+        n = keep_best(n, size, paths)
+    return n
 
 
 @njit(cache=_CACHE, nogil=True)
-def _prepare_query(embedding, query):
-    """Turn an embedding into factors of codes' low halves and of whole bytes.
-
-    A byte is 16 high + low: the high half's factor goes on the byte, the excess off the low half's.
-    """
-    width = query.shape[1]
-    for j in range(width):
-        high = embedding[width + j] if width + j < embedding.shape[0] else np.float32(0.0)
-        query[1, j] = high / np.float32(16.0)
-        query[0, j] = embedding[j] - query[1, j]
-
-
-@njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
-def _code_logits(graph, query, labels, n, out):
-    """Logits of n labels by their codes: two numbers from 0 to 15 a byte, 8 stands for zero."""
-    codes, low, byte = graph.label_codes, query[0], query[1]
-    zero = np.float32(0.0)
-    for j in range(low.shape[0]):
-        zero += np.float32(8.0) * low[j] + np.float32(136.0) * byte[j]
-    for q in range(0, n, 4):
-        q1, q2, q3 = min(q + 1, n - 1), min(q + 2, n - 1), min(q + 3, n - 1)
-        c0, c1, c2, c3 = codes[labels[q]], codes[labels[q1]], codes[labels[q2]], codes[labels[q3]]
-        z0 = z1 = z2 = z3 = np.float32(0.0)
-        for j in range(low.shape[0]):
-            # as int32: of bytes LLVM makes narrow vectors, slower by half
-            b0, b1, b2, b3 = np.int32(c0[j]), np.int32(c1[j]), np.int32(c2[j]), np.int32(c3[j])
-            z0 += low[j] * np.float32(b0 & 15) + byte[j] * np.float32(b0)
-            z1 += low[j] * np.float32(b1 & 15) + byte[j] * np.float32(b1)
-            z2 += low[j] * np.float32(b2 & 15) + byte[j] * np.float32(b2)
-            z3 += low[j] * np.float32(b3 & 15) + byte[j] * np.float32(b3)
-        out[q], out[q1], out[q2], out[q3] = z0, z1, z2, z3
+def _choose_by_margins(share, n, size, scratch):
+    """Keep those of n labels that score best by their codes and their margins."""
+    paths, logit = scratch.paths, scratch.logit
     for q in range(n):
-        out[q] = (out[q] - zero) * graph.code_scale[labels[q]] + graph.label_bias[labels[q]]
-
-
-@njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
-def _log_scores(path, path_power, n, logit):
-    """Turn logits z into log scores, path_power log path + log sigmoid(z), to within 0.006.
-
-    log sigmoid(z) = min(z, 0) - log(1 + exp(-|z|)), whose last part is fitted by a fraction: it
-    only orders labels by their codes, and unlike exponentials it runs in vectors.
-    """
-    for q in range(n):
-        t = abs(logit[q])
-        below = np.float32(1.0) + t * (
-            np.float32(0.852) + t * (np.float32(-0.092) + t * np.float32(0.4225))
-        )
-        rest = np.float32(np.log(2.0)) / below
-        logit[q] = path_power * path[q] + min(logit[q], np.float32(0.0)) - rest
+        logit[q] = np.float32(2.0) * scratch.ranks.margin[q]
+    add_log_sigmoid(paths.key, np.float32(1.0) - share, logit, share, n, paths.key)
+    return keep_best(n, size, paths)
 
 
 @njit(cache=_CACHE, nogil=True)
-def _best_labels(graph, embedding, path_power, n, scratch):
+def _best_labels(graph, embedding, path_power, share, n, scratch):
     """Score a shortlist of n labels and keep the best k; returns how many."""
     label, path, logit = scratch.paths.label, scratch.paths.path, scratch.logit
+    mark, first, margin = scratch.paths.mark, scratch.paths.first[0], scratch.ranks.margin
     key, name, heap = scratch.best_key, scratch.best_label, scratch.best_heap
     _row_logits(graph, embedding, label, n, logit)
     n_best = 0
     for q in range(n):
-        score = np.exp(path_power * path[q]) / (np.float32(1.0) + np.exp(-logit[q]))
+        if share > 0:
+            log_p = path_power * path[q] + _log_sigmoid(logit[q])
+            sure = _log_sigmoid(2 * margin[mark[label[q]] - first])
+            score = np.float32(np.exp((1 - share) * log_p + share * sure))
+        else:
+            score = np.exp(path_power * path[q]) / (np.float32(1.0) + np.exp(-logit[q]))
         n_best = _offer(key, name, heap, n_best, key.shape[0], score, label[q])
     return n_best
+
+
+@njit(cache=_CACHE, nogil=True)
+def _log_sigmoid(x):
+    y = np.float64(x)
+    return min(y, 0.0) - np.log1p(np.exp(-abs(y)))
 
 
 @njit(cache=_CACHE, nogil=True)

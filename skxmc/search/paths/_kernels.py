@@ -23,7 +23,7 @@ _NEXT, _TOO_FEW, _ENOUGH, _PROBE, _END = range(5)
 
 
 class PathScratch(NamedTuple):
-    """Memory of one thread; the first `n` of `label` and `path` are the shortlist."""
+    """Memory of one thread; the first `n` of `label`, `path` and `key` are the shortlist."""
 
     base: np.ndarray  # (beam_width,) float32, log scores of the clusters, written by the caller
     place: np.ndarray  # (beam_width, 5) int32, edges: next one, stops of two bounds, a try, end
@@ -31,7 +31,7 @@ class PathScratch(NamedTuple):
     first: np.ndarray  # (1,) int32, marks below belong to earlier rows
     label: np.ndarray  # (reach,) int32
     path: np.ndarray  # (reach,) float32, best log path score of the label
-    key: np.ndarray  # (reach,) float32, key of that path
+    key: np.ndarray  # (reach,) float32, what the label was chosen by
     order: np.ndarray  # (reach,) int32, integers that compare as keys do
 
 
@@ -60,7 +60,7 @@ def shortlist_labels(indptr, labels, edge_keys, log_weights, beam, size, scratch
     for b in range(beam.shape[0]):
         place[b, _NEXT] = indptr[beam[b]]
         place[b, _END] = indptr[beam[b] + 1]
-    if scratch.first[0] > np.iinfo(np.int32).max - reach:
+    if scratch.first[0] > np.iinfo(np.int32).max - 2 * reach:  # once by paths, once by a ranker
         scratch.mark[:] = 0
         scratch.first[0] = 1
     n = 0
@@ -71,7 +71,7 @@ def shortlist_labels(indptr, labels, edge_keys, log_weights, beam, size, scratch
             break
         n = _collect(labels, edge_keys, log_weights, beam.shape[0], n, scratch)
     scratch.first[0] += n
-    return keep_best(scratch.key, n, size, scratch)
+    return keep_best(n, size, scratch)
 
 
 @njit(cache=_CACHE, nogil=True)
@@ -130,18 +130,18 @@ def _collect(labels, edge_keys, log_weights, n_beam, n, scratch):
 
 
 @njit(cache=_CACHE, nogil=True)
-def keep_best(key, n, size, scratch):
+def keep_best(n, size, scratch):
     """Keep the `size` labels of the largest keys, ties by the smaller label; returns how many.
 
-    The shortlist has n labels, as `key` has; they stay in their order.
+    The shortlist has n labels; they stay in their order.
     """
     if n <= size:
         return n
-    label, path, order = scratch.label, scratch.path, scratch.order
+    label, path, key, order = scratch.label, scratch.path, scratch.key, scratch.order
     bound = best_bound(key, label, n, size, order)
     kept = 0
     for q in range(n):
-        if order[q] >= bound:
-            label[kept], path[kept] = label[q], path[q]
-            kept += 1
+        # written in any case, and overwritten by the next if not kept: no branch to guess
+        label[kept], path[kept], key[kept] = label[q], path[q], key[q]
+        kept += order[q] >= bound
     return kept

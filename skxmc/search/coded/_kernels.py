@@ -1,0 +1,164 @@
+"""Numba kernels that choose, for one row, the labels worth a better look, by vectors of few bits.
+
+First by one bit a dimension, which tells the best fifth of a shortlist, then by four bits, which
+hardly err by more than a place or two.
+"""
+
+import os
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit, types
+from numba.extending import intrinsic
+
+# SKXMC_NUMBA_CACHE=0 compiles anew in each process, for where no cache can be written
+_CACHE = os.environ.get("SKXMC_NUMBA_CACHE", "1") != "0"
+_SUMS = {"reassoc", "contract", "nsz"}
+# Whole numbers that stand for an embedding beside one-bit labels: -7 to 7, in four planes of bits.
+_LARGEST = np.float32(7.0)
+
+
+class CodeScratch(NamedTuple):
+    """Memory of one thread."""
+
+    query: np.ndarray  # (2, code_width) float32, an embedding as `code_logits` takes it
+    planes: np.ndarray  # (4, bit_width) uint64, an embedding as `bit_logits` takes it
+
+
+def make_code_scratch(code_width: int, bit_width: int) -> CodeScratch:
+    """Allocate memory for codes of these widths."""
+    return CodeScratch(
+        np.empty((2, code_width), np.float32),
+        np.empty((4, bit_width), np.uint64),
+    )
+
+
+@intrinsic
+def _count_bits(typing_context, word):
+    """Count the bits that are set: an instruction of the processor, which Numba has no name for."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.ctpop(arguments[0])
+
+    return types.uint64(types.uint64), generate
+
+
+@njit(cache=_CACHE, nogil=True)
+def bit_logits(graph, embedding, labels, n, scratch, out):
+    """Logits of n labels by one bit a dimension: above or below the mean of all labels.
+
+    The embedding is rounded to four bits, so that a product is four counts of common bits.
+    """
+    planes, axes = scratch.planes, graph.bit_axes
+    constant, step, total = _prepare_planes(embedding, axes, planes)
+    _count_common(graph.label_bits, planes, labels, n, out)
+    for q in range(n):
+        sign_sum = np.float32(2.0) * out[q] - total
+        label = labels[q]
+        out[q] = constant + step * graph.bit_scale[label] * sign_sum + graph.label_bias[label]
+
+
+@njit(cache=_CACHE, nogil=True)
+def _prepare_planes(embedding, axes, planes):
+    """Write an embedding's planes of bits; returns its product with the labels' mean, step, sum."""
+    width = embedding.shape[0]
+    constant, largest = np.float32(0.0), np.float32(0.0)
+    for j in range(width):
+        constant += embedding[j] * axes[0, j]
+        largest = max(largest, abs(embedding[j] * axes[1, j]))
+    step = largest / _LARGEST
+    inverse = np.float32(1.0) / step if step > 0 else np.float32(0.0)
+    planes[:] = 0
+    total = np.int32(0)
+    for start in range(0, width, 64):
+        p0 = p1 = p2 = p3 = np.uint64(0)
+        for j in range(start, min(width, start + 64)):
+            # shifted up to be positive, so that cutting off is rounding
+            x = embedding[j] * axes[1, j] * inverse
+            number = np.int32(x + np.float32(8.5)) - np.int32(8)
+            total += number
+            bits, at = np.uint64(number & 15), np.uint64(j - start)
+            one = np.uint64(1)
+            p0 |= (bits & one) << at
+            p1 |= ((bits >> one) & one) << at
+            p2 |= ((bits >> np.uint64(2)) & one) << at
+            p3 |= (bits >> np.uint64(3)) << at
+        at_word = start // 64
+        planes[0, at_word], planes[1, at_word] = p0, p1
+        planes[2, at_word], planes[3, at_word] = p2, p3
+    return constant, step, np.float32(total)
+
+
+@njit(cache=_CACHE, nogil=True)
+def _count_common(label_bits, planes, labels, n, out):
+    """Sum the embedding's whole numbers over the dimensions in which a label's bit is set."""
+    p0, p1, p2, p3 = planes[0], planes[1], planes[2], planes[3]
+    for q in range(n):
+        bits = label_bits[labels[q]]
+        n0 = n1 = n2 = n3 = np.int64(0)
+        for j in range(bits.shape[0]):
+            n0 += np.int64(_count_bits(bits[j] & p0[j]))
+            n1 += np.int64(_count_bits(bits[j] & p1[j]))
+            n2 += np.int64(_count_bits(bits[j] & p2[j]))
+            n3 += np.int64(_count_bits(bits[j] & p3[j]))
+        # numbers in two's complement: the fourth plane counts negative
+        out[q] = np.float32(n0 + 2 * n1 + 4 * n2 - 8 * n3)
+
+
+@njit(cache=_CACHE, nogil=True)
+def code_logits(graph, embedding, labels, n, scratch, out):
+    """Logits of n labels by four bits a dimension."""
+    _prepare_query(embedding, scratch.query)
+    _code_products(graph, scratch.query, labels, n, out)
+
+
+@njit(cache=_CACHE, nogil=True)
+def _prepare_query(embedding, query):
+    """Turn an embedding into factors of codes' low halves and of whole bytes.
+
+    A byte is 16 high + low: the high half's factor goes on the byte, the excess off the low half's.
+    """
+    width = query.shape[1]
+    for j in range(width):
+        high = embedding[width + j] if width + j < embedding.shape[0] else np.float32(0.0)
+        query[1, j] = high / np.float32(16.0)
+        query[0, j] = embedding[j] - query[1, j]
+
+
+@njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
+def _code_products(graph, query, labels, n, out):
+    """Logits of n labels by their codes: two numbers from 0 to 15 a byte, 8 stands for zero."""
+    codes, low, byte = graph.label_codes, query[0], query[1]
+    zero = np.float32(0.0)
+    for j in range(low.shape[0]):
+        zero += np.float32(8.0) * low[j] + np.float32(136.0) * byte[j]
+    for q in range(0, n, 4):
+        q1, q2, q3 = min(q + 1, n - 1), min(q + 2, n - 1), min(q + 3, n - 1)
+        c0, c1, c2, c3 = codes[labels[q]], codes[labels[q1]], codes[labels[q2]], codes[labels[q3]]
+        z0 = z1 = z2 = z3 = np.float32(0.0)
+        for j in range(low.shape[0]):
+            # as int32: of bytes LLVM makes narrow vectors, slower by half
+            b0, b1, b2, b3 = np.int32(c0[j]), np.int32(c1[j]), np.int32(c2[j]), np.int32(c3[j])
+            z0 += low[j] * np.float32(b0 & 15) + byte[j] * np.float32(b0)
+            z1 += low[j] * np.float32(b1 & 15) + byte[j] * np.float32(b1)
+            z2 += low[j] * np.float32(b2 & 15) + byte[j] * np.float32(b2)
+            z3 += low[j] * np.float32(b3 & 15) + byte[j] * np.float32(b3)
+        out[q], out[q1], out[q2], out[q3] = z0, z1, z2, z3
+    for q in range(n):
+        out[q] = (out[q] - zero) * graph.code_scale[labels[q]] + graph.label_bias[labels[q]]
+
+
+@njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
+def add_log_sigmoid(offset, factor, logit, weight, n, out):
+    """Set out to factor * offset + weight * log sigmoid(logit), to within 0.006 of the latter.
+
+    log sigmoid(z) = min(z, 0) - log(1 + exp(-|z|)), whose last part is fitted by a fraction: it
+    only chooses labels, and unlike exponentials it runs in vectors.
+    """
+    for q in range(n):
+        t = abs(logit[q])
+        below = np.float32(1.0) + t * (
+            np.float32(0.852) + t * (np.float32(-0.092) + t * np.float32(0.4225))
+        )
+        rest = np.float32(np.log(2.0)) / below
+        out[q] = factor * offset[q] + weight * (min(logit[q], np.float32(0.0)) - rest)
