@@ -47,8 +47,9 @@ class EliasClassifier(BaseTrainedClassifier):
         What re-orders the best labels of a row, a recipe that is copied; "auto" is
         `skxmc.heads.SparseRanker()` where features are counts or weights of words (none negative,
         most of them zero), and nothing elsewhere; None leaves it out.
-    rerank_size : int, default=50
-        Labels re-ordered for each row, at least as many as are asked for.
+    rerank_size : int or "auto", default="auto"
+        Labels re-ordered for each row, at least as many as are asked for; "auto" is k + 20, or
+        2 k if that is more, where k labels are asked for.
     n_clusters : int or "auto", default="auto"
         Clusters C, a power of two; "auto" takes the smallest that leaves `max_leaf` labels each.
     max_leaf : int, default=100
@@ -194,7 +195,7 @@ class EliasClassifier(BaseTrainedClassifier):
         encoder=None,
         *,
         ranker="auto",
-        rerank_size=50,
+        rerank_size="auto",
         n_clusters="auto",
         max_leaf=100,
         alpha=10.0,
@@ -324,7 +325,8 @@ class EliasClassifier(BaseTrainedClassifier):
         if self.ranker_ is None:
             return graph
         weight, bias, share = self.ranker_.weight_, self.ranker_.bias_, self.ranker_.share
-        ranker = RankerColumns.from_rows(weight, bias, share=share, size=self.rerank_size)
+        size = 0 if self.rerank_size == "auto" else self.rerank_size
+        ranker = RankerColumns.from_rows(weight, bias, share=share, size=size)
         return replace(graph, ranker=ranker)
 
     @property
@@ -405,7 +407,7 @@ class EliasClassifier(BaseTrainedClassifier):
     def _check_search_params(self):
         check_int(self, "beam_width", self.beam_width, minimum=1)
         check_count(self, "shortlist_size", minimum=1)
-        check_int(self, "rerank_size", self.rerank_size, minimum=1)
+        check_count(self, "rerank_size", minimum=1)
         check_n_jobs(self)
 
     def _check_params(self):

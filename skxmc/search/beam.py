@@ -14,7 +14,7 @@ from skxmc.search.graph import SearchGraph
 from skxmc.search.parts import FeatureTable, RankerColumns
 from skxmc.topk import TopK, empty_topk
 
-__all__ = ["ROWS_AT_ONCE", "auto_shortlist_size", "search_csr", "search_topk", "warm_up"]
+__all__ = ["ROWS_AT_ONCE", "auto_rerank_size", "auto_shortlist_size", "search_csr", "search_topk", "warm_up"]
 
 # Rows a thread takes at a time: enough for its caches, few enough to share a batch out evenly.
 ROWS_AT_ONCE = 256
@@ -45,6 +45,28 @@ def auto_shortlist_size(k: int) -> int:
     860
     """
     return 800 + 12 * k
+
+
+def auto_rerank_size(k: int) -> int:
+    """Return how many labels to re-order for the best k: k + 20, or 2 k if that is more.
+
+    Parameters
+    ----------
+    k : int
+        Labels wanted.
+
+    Returns
+    -------
+    size : int
+        Labels whose margins the ranker finds.
+
+    Examples
+    --------
+    >>> from skxmc.search.beam import auto_rerank_size
+    >>> auto_rerank_size(5), auto_rerank_size(100)
+    (25, 200)
+    """
+    return k + max(20, k)
 
 
 def search_topk(
@@ -179,8 +201,8 @@ def _search(
     if isinstance(shortlist_size, str):
         shortlist_size = auto_shortlist_size(k)
     beam_width = min(beam_width, graph.n_clusters)
+    sizes = _sizes(k, min(max(shortlist_size, k), graph.n_labels), graph.ranker)
     ranker = _NO_RANKER if graph.ranker is None else graph.ranker
-    sizes = _sizes(k, min(max(shortlist_size, k), graph.n_labels), ranker.size)
     powers = float(np.log(graph.alpha)), np.float32(graph.path_power), np.float32(ranker.share)
     indptr, indices, data = _NO_FEATURES if features is None else features
     out = empty_topk(n_rows, k)
@@ -208,9 +230,11 @@ def _search(
     return out
 
 
-def _sizes(k: int, shortlist_size: int, rerank_size: int) -> _kernels.Sizes:
+def _sizes(k: int, shortlist_size: int, ranker: RankerColumns | None) -> _kernels.Sizes:
     """How many labels go how far, such that hardly any of the best k gets lost on the way."""
-    n_ranked = max(k, rerank_size) if rerank_size else 0
+    n_ranked = 0
+    if ranker is not None:
+        n_ranked = max(k, ranker.size) if ranker.size else auto_rerank_size(k)
     n_rescored = k + max(SPARE, k // 2)
     n_coded = 64 + 3 * max(n_ranked, n_rescored)
     return _kernels.Sizes(shortlist_size, n_coded, n_ranked, n_rescored)
@@ -248,5 +272,6 @@ def _read_only(array: np.ndarray) -> np.ndarray:
 # What stands in the kernels' arguments where there is no ranker.
 _NO_FEATURES = _csr_arrays(as_csr(np.zeros((0, 0), np.float32)))
 _NO_RANKER = RankerColumns(
-    *(np.zeros(0, kind) for kind in ("i4", "i4", "f4", "i8", "u8", "f4")), share=0.0, size=0
-)
+    np.zeros((0, 4), np.int32), np.zeros((0, 2), np.int32), np.zeros(0, np.uint64),
+    np.zeros(0, np.float32), share=0.0, size=0,
+)  # fmt: skip

@@ -90,8 +90,9 @@ def sign_rows(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
     Returns
     -------
-    bits : ndarray of shape (n_rows, ceil(width / 64)), uint64
-        The first column is the lowest bit.
+    bits : ndarray of shape (n_rows, n_words), uint64
+        ``n_words = ceil(width / 64)``. Column j is bit ``j // n_words`` of word ``j % n_words``:
+        vectors take in neighbouring columns.
     scale : ndarray of shape (n_rows,), float32
         0 for rows that are the mean.
     axes : ndarray of shape (2, width), float32
@@ -114,16 +115,20 @@ def sign_rows(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     for part in gen_batches(n_rows, _ROWS):
         squares += np.square(weight[part] - centre).sum(axis=0, dtype=np.float64)
     spread = np.sqrt(squares / n_rows).astype(np.float32)
-    octets = np.zeros((n_rows, 8 * (-(-width // 64))), np.uint8)
+    n_words = -(-width // 64)
+    octets = np.empty((n_rows, n_words, 8), np.uint8)
     scale = np.empty(n_rows, np.float32)
     for part in gen_batches(n_rows, _ROWS):
         rest = weight[part] - centre
-        packed = np.packbits(rest > 0, axis=1, bitorder="little")
-        octets[part, : packed.shape[1]] = packed
+        above = np.zeros((len(rest), 64 * n_words), np.bool_)
+        above[:, :width] = rest > 0
+        by_word = above.reshape(-1, 64, n_words).swapaxes(1, 2)
+        octets[part] = np.packbits(by_word, axis=2, bitorder="little")
         # such that the product of a row with itself comes out right
         along = np.maximum(np.abs(rest) @ spread, np.finfo(np.float32).tiny)
         scale[part] = np.square(rest).sum(axis=1) / along
-    return octets.view("<u8").astype(np.uint64, copy=False), scale, np.stack((centre, spread))
+    bits = octets.view("<u8")[:, :, 0].astype(np.uint64, copy=False)
+    return bits, scale, np.stack((centre, spread))
 
 
 def sketch_rows(weight: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:

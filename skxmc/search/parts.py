@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 import scipy.sparse as sp
 
-from skxmc.search.ranking._kernels import RankerArrays, count_words, order_columns
+from skxmc.search.ranking._kernels import RankerArrays, order_columns, place_columns
 
 __all__ = ["FeatureTable", "RankerColumns"]
 
@@ -50,14 +50,10 @@ class RankerColumns:
 
     Parameters
     ----------
-    indptr : ndarray of shape (n_features + 1,), int32
-        Where the weights of each feature start.
-    labels : ndarray of shape (n_weights,), int32
-        Labels; in long columns by the order of their hashes.
-    weights : ndarray of shape (n_weights,), float32
-        Weights.
-    word_indptr : ndarray of shape (n_features + 1,), int64
-        Where the words of each feature start; short columns have none.
+    columns : ndarray of shape (n_features, 4), int32
+        Where the entries of each feature start and stop, and the words.
+    entries : ndarray of shape (n_weights, 2), int32
+        Labels and the bits of their float32 weights; in long columns by the labels' hashes.
     words : ndarray of shape (n_words,), uint64
         Tables in which long columns are looked up, as `skxmc.search.ranking` describes them.
     bias : ndarray of shape (n_labels,), float32
@@ -65,7 +61,8 @@ class RankerColumns:
     share : float
         Weight of the ranker in the geometric mean that is the final score.
     size : int
-        Labels re-ordered at least, as far as the search finds as many.
+        Labels re-ordered, at least as many as are asked for; 0 leaves it to their number, see
+        `skxmc.search.beam.auto_rerank_size`.
 
     Examples
     --------
@@ -76,14 +73,12 @@ class RankerColumns:
     >>> from skxmc.search.parts import RankerColumns
     >>> rows = sp.csr_array(np.eye(2, dtype=np.float32))
     >>> ranker = RankerColumns.from_rows(rows, np.zeros(2, np.float32), share=0.75, size=50)
-    >>> ranker.labels
+    >>> ranker.entries[:, 0]
     array([0, 1], dtype=int32)
     """
 
-    indptr: np.ndarray
-    labels: np.ndarray
-    weights: np.ndarray
-    word_indptr: np.ndarray
+    columns: np.ndarray
+    entries: np.ndarray
     words: np.ndarray
     bias: np.ndarray
     share: float
@@ -114,17 +109,19 @@ class RankerColumns:
         ranker : RankerColumns
             With arrays of its own but for `bias`.
         """
-        columns = rows.tocsc()
-        indptr, labels = columns.indptr.astype(np.int32), columns.indices.astype(np.int32)
-        word_indptr = count_words(indptr)
-        words = np.zeros(word_indptr[-1], np.uint64)
-        order_columns(indptr, labels, columns.data, word_indptr, words)
-        return cls(indptr, labels, columns.data, word_indptr, words, bias, share, size)
+        by_feature = rows.tocsc()
+        labels, weights = by_feature.indices.astype(np.int32), by_feature.data
+        columns = place_columns(by_feature.indptr)
+        words = np.zeros(columns[-1, -1] if len(columns) else 0, np.uint64)
+        order_columns(columns, labels, weights, words)
+        entries = np.stack((labels, weights.view(np.int32)), axis=1)
+        return cls(columns, entries, words, bias, share, size)
 
     @cached_property
     def arrays(self) -> RankerArrays:
         """Hand out the arrays as the kernel takes them."""
-        return RankerArrays(*(getattr(self, name) for name in RankerArrays._fields))
+        weights = self.entries.view(np.float32)
+        return RankerArrays(self.columns, self.entries, weights, self.words, self.bias)
 
 
 def freeze_arrays(owner) -> None:

@@ -8,8 +8,9 @@ import os
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import njit
+
+from skxmc.search.numeric._kernels import count_bits
 
 # SKXMC_NUMBA_CACHE=0 compiles anew in each process, for where no cache can be written
 _CACHE = os.environ.get("SKXMC_NUMBA_CACHE", "1") != "0"
@@ -22,25 +23,17 @@ class CodeScratch(NamedTuple):
     """Memory of one thread."""
 
     query: np.ndarray  # (2, code_width) float32, an embedding as `code_logits` takes it
-    planes: np.ndarray  # (4, bit_width) uint64, an embedding as `bit_logits` takes it
+    numbers: np.ndarray  # (64 * bit_width,) int64, an embedding in whole numbers
+    planes: np.ndarray  # (4, bit_width) uint64, the bits of these numbers
 
 
 def make_code_scratch(code_width: int, bit_width: int) -> CodeScratch:
     """Allocate memory for codes of these widths."""
     return CodeScratch(
         np.empty((2, code_width), np.float32),
+        np.zeros(64 * bit_width, np.int64),
         np.empty((4, bit_width), np.uint64),
     )
-
-
-@intrinsic
-def _count_bits(typing_context, word):
-    """Count the bits that are set: an instruction of the processor, which Numba has no name for."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.ctpop(arguments[0])
-
-    return types.uint64(types.uint64), generate
 
 
 @njit(cache=_CACHE, nogil=True)
@@ -49,44 +42,47 @@ def bit_logits(graph, embedding, labels, n, scratch, out):
 
     The embedding is rounded to four bits, so that a product is four counts of common bits.
     """
-    planes, axes = scratch.planes, graph.bit_axes
-    constant, step, total = _prepare_planes(embedding, axes, planes)
-    _count_common(graph.label_bits, planes, labels, n, out)
+    constant, step, total = _round_query(embedding, graph.bit_axes, scratch.numbers)
+    _fill_planes(scratch.numbers, scratch.planes)
+    _count_common(graph.label_bits, scratch.planes, labels, n, out)
     for q in range(n):
         sign_sum = np.float32(2.0) * out[q] - total
         label = labels[q]
         out[q] = constant + step * graph.bit_scale[label] * sign_sum + graph.label_bias[label]
 
 
-@njit(cache=_CACHE, nogil=True)
-def _prepare_planes(embedding, axes, planes):
-    """Write an embedding's planes of bits; returns its product with the labels' mean, step, sum."""
-    width = embedding.shape[0]
+@njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
+def _round_query(embedding, axes, numbers):
+    """Round an embedding to small whole numbers times a step; its product with the labels' mean.
+
+    Returns that product, the step, and the sum of the numbers.
+    """
     constant, largest = np.float32(0.0), np.float32(0.0)
-    for j in range(width):
+    for j in range(embedding.shape[0]):
         constant += embedding[j] * axes[0, j]
+    for j in range(embedding.shape[0]):
         largest = max(largest, abs(embedding[j] * axes[1, j]))
     step = largest / _LARGEST
     inverse = np.float32(1.0) / step if step > 0 else np.float32(0.0)
-    planes[:] = 0
-    total = np.int32(0)
-    for start in range(0, width, 64):
-        p0 = p1 = p2 = p3 = np.uint64(0)
-        for j in range(start, min(width, start + 64)):
-            # shifted up to be positive, so that cutting off is rounding
-            x = embedding[j] * axes[1, j] * inverse
-            number = np.int32(x + np.float32(8.5)) - np.int32(8)
-            total += number
-            bits, at = np.uint64(number & 15), np.uint64(j - start)
-            one = np.uint64(1)
-            p0 |= (bits & one) << at
-            p1 |= ((bits >> one) & one) << at
-            p2 |= ((bits >> np.uint64(2)) & one) << at
-            p3 |= (bits >> np.uint64(3)) << at
-        at_word = start // 64
-        planes[0, at_word], planes[1, at_word] = p0, p1
-        planes[2, at_word], planes[3, at_word] = p2, p3
+    total = np.int64(0)
+    for j in range(embedding.shape[0]):
+        # shifted up to be positive, so that cutting off is rounding
+        shifted = embedding[j] * axes[1, j] * inverse + np.float32(8.5)
+        numbers[j] = np.int64(np.int32(shifted)) - 8
+        total += numbers[j]
     return constant, step, np.float32(total)
+
+
+@njit(cache=_CACHE, nogil=True)
+def _fill_planes(numbers, planes):
+    """Spread numbers over planes of bits; neighbours go to the same bit of neighbouring words."""
+    planes[:] = 0
+    n_words = planes.shape[1]
+    for bit in range(64):
+        for w in range(n_words):
+            number = np.uint64(numbers[bit * n_words + w])
+            for plane in range(4):
+                planes[plane, w] |= ((number >> np.uint64(plane)) & np.uint64(1)) << np.uint64(bit)
 
 
 @njit(cache=_CACHE, nogil=True)
@@ -97,10 +93,10 @@ def _count_common(label_bits, planes, labels, n, out):
         bits = label_bits[labels[q]]
         n0 = n1 = n2 = n3 = np.int64(0)
         for j in range(bits.shape[0]):
-            n0 += np.int64(_count_bits(bits[j] & p0[j]))
-            n1 += np.int64(_count_bits(bits[j] & p1[j]))
-            n2 += np.int64(_count_bits(bits[j] & p2[j]))
-            n3 += np.int64(_count_bits(bits[j] & p3[j]))
+            n0 += np.int64(count_bits(bits[j] & p0[j]))
+            n1 += np.int64(count_bits(bits[j] & p1[j]))
+            n2 += np.int64(count_bits(bits[j] & p2[j]))
+            n3 += np.int64(count_bits(bits[j] & p3[j]))
         # numbers in two's complement: the fourth plane counts negative
         out[q] = np.float32(n0 + 2 * n1 + 4 * n2 - 8 * n3)
 

@@ -1,13 +1,24 @@
-"""Numba kernels that the others of the search share: products of rows, selections."""
+"""Numba kernels that the others of the search share: products of rows, selections, bits."""
 
 import os
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import intrinsic
 
 # SKXMC_NUMBA_CACHE=0 compiles anew in each process, for where no cache can be written
 _CACHE = os.environ.get("SKXMC_NUMBA_CACHE", "1") != "0"
 _SUMS = {"reassoc", "contract", "nsz"}
+
+
+@intrinsic
+def count_bits(typing_context, word):
+    """Count the bits that are set: an instruction of the processor, which Numba has no name for."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.ctpop(arguments[0])
+
+    return types.uint64(types.uint64), generate
 
 
 @njit(cache=_CACHE, nogil=True, fastmath=_SUMS)

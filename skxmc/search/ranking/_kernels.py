@@ -12,24 +12,30 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from skxmc.search.numeric._kernels import count_bits
+
 # SKXMC_NUMBA_CACHE=0 compiles anew in each process, for where no cache can be written
 _CACHE = os.environ.get("SKXMC_NUMBA_CACHE", "1") != "0"
-# Entries from which a column has a table, entries of a word of it, and bits of a word.
+# Entries from which a column has a table, and entries of a word of it.
 _LONG = 128
 _PER_WORD = 4
-_BITS = 32
 # Reading an entry costs about a third of looking a label up.
 _LOOK_UP_COST = 3
-_NEAR = 4096
+# of columns: where entries and words start and stop
+_START, _STOP, _WORD, _WORD_STOP = range(4)
+_NEAR = np.uint64(4095)
+_LOW_BITS, _HALF = np.uint64(31), np.uint64(32)
+_ONE = np.uint64(1)
+# Hits that are gathered before their weights are read.
+_HITS = 512
 
 
 class RankerArrays(NamedTuple):
     """Arrays of a ranker, as `skxmc.search.parts.RankerColumns` describes them."""
 
-    indptr: np.ndarray
-    labels: np.ndarray
-    weights: np.ndarray
-    word_indptr: np.ndarray
+    columns: np.ndarray
+    entries: np.ndarray
+    weights: np.ndarray  # `entries` seen as float32
     words: np.ndarray
     bias: np.ndarray
 
@@ -40,55 +46,64 @@ class RankScratch(NamedTuple):
     near: np.ndarray  # (4096,) bool, last bits of the labels sought; False between rows
     hashes: np.ndarray  # (n_ranked,) uint32, of these labels
     margin: np.ndarray  # (n_ranked,) float32
+    hit: np.ndarray  # (capacity, 3) int32, place of the label, of the entry, and the column's stop
+    value: np.ndarray  # (capacity,) float32, of the feature
 
 
 def make_rank_scratch(n_ranked: int) -> RankScratch:
     """Allocate memory for margins of `n_ranked` labels at most."""
+    capacity = _HITS + n_ranked + 1
     return RankScratch(
-        np.zeros(_NEAR, np.bool_),
+        np.zeros(int(_NEAR) + 1, np.bool_),
         np.empty(n_ranked, np.uint32),
         np.empty(n_ranked, np.float32),
+        np.empty((capacity, 3), np.int32),
+        np.empty(capacity, np.float32),
     )
 
 
 @njit(cache=_CACHE)
-def count_words(indptr):
-    """Where the words of each column start: one for four entries and one to end with, or none."""
-    out = np.zeros(indptr.shape[0], dtype=np.int64)
-    for f in range(indptr.shape[0] - 1):
+def place_columns(indptr):
+    """Where entries and words of each column start and stop; short columns have no words."""
+    columns = np.zeros((indptr.shape[0] - 1, 4), dtype=np.int32)
+    n_words = 0
+    for f in range(columns.shape[0]):
         length = indptr[f + 1] - indptr[f]
-        n_words = (length + _PER_WORD - 1) // _PER_WORD + 1 if length >= _LONG else 0
-        out[f + 1] = out[f] + n_words
-    return out
+        columns[f, _START], columns[f, _STOP] = indptr[f], indptr[f + 1]
+        columns[f, _WORD] = n_words
+        if length >= _LONG:
+            n_words += (length + _PER_WORD - 1) // _PER_WORD
+        columns[f, _WORD_STOP] = n_words
+    return columns
 
 
 @njit(cache=_CACHE)
-def order_columns(indptr, labels, weights, word_indptr, words):
+def order_columns(columns, labels, weights, words):
     """Bring long columns into the order of their labels' hashes, in place, and fill their words.
 
     A word holds the place of its first entry in its upper half, its bits in the lower.
     """
-    for f in range(indptr.shape[0] - 1):
-        n_words = word_indptr[f + 1] - word_indptr[f] - 1
-        if n_words <= 0:
+    for f in range(columns.shape[0]):
+        n_words = columns[f, _WORD_STOP] - columns[f, _WORD]
+        if n_words == 0:
             continue
-        start, stop = indptr[f], indptr[f + 1]
+        start, stop = columns[f, _START], columns[f, _STOP]
         hashes = np.empty(stop - start, dtype=np.uint32)
         for p in range(start, stop):
             hashes[p - start] = _hash(labels[p])
         order = np.argsort(hashes)
         labels[start:stop] = labels[start:stop][order]
         weights[start:stop] = weights[start:stop][order]
-        own = words[word_indptr[f] : word_indptr[f + 1]]
-        own[:] = 0
+        own = words[columns[f, _WORD] : columns[f, _WORD_STOP]]
         at = 0
         for q in range(order.shape[0]):
             bit = _bit_of(hashes[order[q]], n_words)
-            while at <= bit // _BITS:
-                own[at] = np.uint64(start + q) << np.uint64(_BITS)
+            word = np.int64(bit // _HALF)
+            while at <= word:
+                own[at] = np.uint64(start + q) << _HALF
                 at += 1
-            own[bit // _BITS] |= np.uint64(1) << np.uint64(bit % _BITS)
-        own[at:] = np.uint64(stop) << np.uint64(_BITS)
+            own[word] |= _ONE << (bit & _LOW_BITS)
+        own[at:] = np.uint64(stop) << _HALF
 
 
 @njit(cache=_CACHE, nogil=True)
@@ -97,57 +112,84 @@ def find_margins(indptr, indices, data, i, ranker, label, n, mark, first, scratc
     margin, near, hashes = scratch.margin, scratch.near, scratch.hashes
     for q in range(n):
         mark[label[q]] = first + q
-        near[label[q] % _NEAR] = True
+        near[np.uint64(label[q]) & _NEAR] = True
         hashes[q] = _hash(label[q])
         margin[q] = ranker.bias[label[q]]
     squares = 0.0
     for p in range(indptr[i], indptr[i + 1]):
         squares += np.float64(data[p]) * np.float64(data[p])
     factor = 1.0 / np.sqrt(squares) if squares > 0 else 0.0
+    n_hits = 0
     for p in range(indptr[i], indptr[i + 1]):
         value = np.float32(data[p] * factor)
-        start, stop = ranker.indptr[indices[p]], ranker.indptr[indices[p] + 1]
-        word, word_stop = ranker.word_indptr[indices[p]], ranker.word_indptr[indices[p] + 1]
-        if word == word_stop or stop - start <= _LOOK_UP_COST * n:
-            _read_column(ranker, start, stop, value, near, mark, first, margin)
+        column = ranker.columns[indices[p]]
+        start, stop = column[_START], column[_STOP]
+        if column[_WORD] == column[_WORD_STOP] or stop - start <= _LOOK_UP_COST * n:
+            n_hits = _read_column(ranker.entries, start, stop, value, mark, first, n_hits, scratch)
         else:
-            words = ranker.words[word:word_stop]
-            _look_up(ranker, words, value, label, hashes, n, margin)
+            n_hits = _look_up(ranker.words, column, value, n, n_hits, scratch)
+        if n_hits > _HITS:
+            _add_hits(ranker, label, n_hits, scratch)
+            n_hits = 0
+    _add_hits(ranker, label, n_hits, scratch)
     for q in range(n):
-        near[label[q] % _NEAR] = False
+        near[np.uint64(label[q]) & _NEAR] = False
 
 
 @njit(cache=_CACHE, nogil=True)
-def _read_column(ranker, start, stop, value, near, mark, first, margin):
-    for p in range(start, stop):
-        name = ranker.labels[p]
-        if near[name % _NEAR]:
+def _read_column(entries, start, stop, value, mark, first, n_hits, scratch):
+    """Note the entries of the labels sought, of all in a column; returns how many hits there are.
+
+    The last bits of a label are looked at first: where there are a million, their marks are far.
+    """
+    near, hit = scratch.near, scratch.hit
+    for p in range(np.uint64(start), np.uint64(stop)):
+        name = entries[p, 0]
+        if near[np.uint64(name) & _NEAR]:
             q = mark[name] - first
             if q >= 0:
-                margin[q] += value * ranker.weights[p]
+                hit[n_hits, 0], hit[n_hits, 1], hit[n_hits, 2] = q, p, stop
+                scratch.value[n_hits] = value
+                n_hits += 1
+    return n_hits
 
 
 @njit(cache=_CACHE, nogil=True)
-def _look_up(ranker, words, value, label, hashes, n, margin):
-    n_words = words.shape[0] - 1
+def _look_up(words, column, value, n, n_hits, scratch):
+    """Note where entries of the labels sought must be, if the column has them."""
+    hashes, hit = scratch.hashes, scratch.hit
+    own = words[column[_WORD] : column[_WORD_STOP]]
     for q in range(n):
-        bit = _bit_of(hashes[q], n_words)
-        word = words[bit // _BITS]
-        if (word >> np.uint64(bit % _BITS)) & np.uint64(1):
-            start = np.int64(word >> np.uint64(_BITS))
-            stop = np.int64(words[bit // _BITS + 1] >> np.uint64(_BITS))
-            for p in range(start, stop):
-                if ranker.labels[p] == label[q]:
-                    margin[q] += value * ranker.weights[p]
+        bit = _bit_of(hashes[q], own.shape[0])
+        word, low = own[bit // _HALF], bit & _LOW_BITS
+        # written in any case, and overwritten by the next if it is no hit: no branch to guess
+        hit[n_hits, 0], hit[n_hits, 2] = q, column[_STOP]
+        hit[n_hits, 1] = (word >> _HALF) + count_bits(word & ((_ONE << low) - _ONE))
+        scratch.value[n_hits] = value
+        n_hits += np.int64((word >> low) & _ONE)
+    return n_hits
+
+
+@njit(cache=_CACHE, nogil=True)
+def _add_hits(ranker, label, n_hits, scratch):
+    """Add what was noted to the margins, feature by feature."""
+    hit, entries = scratch.hit, ranker.entries
+    for h in range(n_hits):
+        q, p = hit[h, 0], hit[h, 1]
+        # labels that share a bit with another one's are further back
+        while p < hit[h, 2] and entries[p, 0] != label[q]:
+            p = p + 1 if _hash(entries[p, 0]) < scratch.hashes[q] else hit[h, 2]
+        if p < hit[h, 2]:
+            scratch.margin[q] += scratch.value[h] * ranker.weights[p, 1]
 
 
 @njit(cache=_CACHE, nogil=True)
 def _hash(label):
     """Scatter labels over 32 bits, no two to the same place."""
-    return np.uint32(np.uint64(label) * np.uint64(0x9E3779B1) & np.uint64(0xFFFFFFFF))
+    return np.uint32((np.uint64(label) * np.uint64(0x9E3779B1)) & np.uint64(0xFFFFFFFF))
 
 
 @njit(cache=_CACHE, nogil=True)
 def _bit_of(hashed, n_words):
     """Bit of a hash among those of `n_words` words, in the order of the hashes."""
-    return np.int64((np.uint64(hashed) * np.uint64(n_words * _BITS)) >> np.uint64(32))
+    return (np.uint64(hashed) * np.uint64(n_words) * _HALF) >> _HALF
