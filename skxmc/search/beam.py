@@ -16,8 +16,7 @@ from skxmc.topk import TopK, empty_topk
 
 __all__ = ["ROWS_AT_ONCE", "auto_rerank_size", "auto_shortlist_size", "search_csr", "search_topk", "warm_up"]
 
-# Rows a thread takes at a time: enough for its caches, few enough to share a batch out evenly.
-ROWS_AT_ONCE = 256
+ROWS_AT_ONCE = _kernels.ROWS_AT_ONCE
 # Labels beyond k, at least, that are scored by their rows.
 SPARE = 16
 
@@ -211,7 +210,7 @@ def _search(
         rows = slice(start, min(start + ROWS_AT_ONCE, n_rows))
         _kernels.search_rows(
             graph.arrays, embed(rows), indptr[rows.start : rows.stop + 1], indices, data,
-            ranker.arrays, powers, sizes, graph.scratch(beam_width, sizes.ranked, k),
+            ranker.arrays, powers, sizes, graph.scratch(beam_width, sizes, k),
             out.indices[rows], out.scores[rows],
         )  # fmt: skip
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from skxmc.search.codes import pack_rows, round_rows, sign_rows, sketch_rows
 from skxmc.search.folder import read_folder, write_folder
-from skxmc.search.fused._kernels import Graph, Scratch, make_scratch
+from skxmc.search.fused._kernels import Graph, Scratch, Sizes, make_scratch
 from skxmc.search.parts import FeatureTable, RankerColumns, freeze_arrays
 
 __all__ = ["SearchGraph"]
@@ -310,15 +310,15 @@ class SearchGraph:
         rounded, scale = round_rows(self.label_weight, 127)
         return replace(self, label_weight=rounded, label_scale=scale * self.label_scale)
 
-    def scratch(self, beam_width: int, n_ranked: int, k: int) -> Scratch:
+    def scratch(self, beam_width: int, sizes: Sizes, k: int) -> Scratch:
         """Memory of the calling thread for searches of these sizes, made on first use.
 
         Parameters
         ----------
         beam_width : int
             Clusters followed.
-        n_ranked : int
-            Labels whose margins are found.
+        sizes : Sizes
+            How many labels of a row go how far.
         k : int
             Labels a row.
 
@@ -328,14 +328,14 @@ class SearchGraph:
             To be used by this thread alone.
         """
         kept = getattr(self._local, "scratch", None)
-        sizes = (beam_width, n_ranked, k)
-        if kept is None or kept[0] != sizes:
+        asked = (beam_width, *sizes, k)
+        if kept is None or kept[0] != asked:
             reach = min(self.n_labels, beam_width * self._longest_row)
-            made = make_scratch(self.arrays, beam_width, reach, n_ranked, k)
+            made = make_scratch(self.arrays, beam_width, reach, sizes, k)
             if kept is not None:  # the marks, as many as labels, are in use
                 paths = made.paths._replace(mark=kept[1].paths.mark, first=kept[1].paths.first)
                 made = made._replace(paths=paths)
-            kept = (sizes, made)
+            kept = (asked, made)
             self._local.scratch = kept
         return kept[1]
 

@@ -25,10 +25,9 @@ from skxmc.search.coded._kernels import (
     code_logits,
     make_code_scratch,
 )
-from skxmc.search.numeric._kernels import row_products
+from skxmc.search.numeric._kernels import keep_best, row_products
 from skxmc.search.paths._kernels import (
     PathScratch,
-    keep_best,
     make_path_scratch,
     shortlist_labels,
 )
@@ -39,6 +38,10 @@ _CACHE = os.environ.get("SKXMC_NUMBA_CACHE", "1") != "0"
 _SUMS = {"reassoc", "contract", "nsz"}
 # Rows whose cluster scores are made together: their embeddings stay in the second-level cache.
 BLOCK = 32
+# Rows a thread takes at a time: enough for its caches, few enough to share a batch out evenly.
+ROWS_AT_ONCE = 256
+# Labels kept from stage to stage, of all rows of a block: a megabyte or so.
+_KEPT = 2**17
 
 
 class Graph(NamedTuple):
@@ -71,6 +74,15 @@ class Sizes(NamedTuple):
     rescored: int  # scored by their rows
 
 
+class Kept(NamedTuple):
+    """Labels of a block of rows on their way through the stages."""
+
+    count: np.ndarray  # (n_rows,) int32
+    label: np.ndarray  # (n_rows, width) int32
+    path: np.ndarray  # (n_rows, width) float32, best log path score
+    other: np.ndarray  # (n_rows, width) float32, key after the codes, margin after the ranker
+
+
 class Scratch(NamedTuple):
     """Memory of one thread, kept from call to call."""
 
@@ -78,20 +90,31 @@ class Scratch(NamedTuple):
     paths: PathScratch
     codes: CodeScratch
     ranks: RankScratch
-    logit: np.ndarray  # (reach,) float32, of the shortlist
+    kept: Kept
+    logit: np.ndarray  # (reach,) float32
     best_key: np.ndarray  # (k,) float32
     best_label: np.ndarray  # (k,) int32
     best_heap: np.ndarray  # (k,) int32
 
 
-def make_scratch(graph: Graph, beam_width: int, reach: int, n_ranked: int, k: int) -> Scratch:
+def make_scratch(graph: Graph, beam_width: int, reach: int, sizes: Sizes, k: int) -> Scratch:
     """Allocate the memory that `search_rows` works in; a beam leads to `reach` labels at most."""
     n_labels, code_width = graph.label_codes.shape
+    width = min(reach, sizes.shortlist)
+    if graph.label_bits.shape[1] > 0:
+        width = min(width, sizes.coded)
+    kept = (max(BLOCK, min(ROWS_AT_ONCE, _KEPT // max(width, 1))), width)
     return Scratch(
         make_cluster_scratch(BLOCK, graph.cluster_bias.size, graph.sketch.shape[1], beam_width),
         make_path_scratch(n_labels, beam_width, reach),
         make_code_scratch(code_width, graph.label_bits.shape[1]),
-        make_rank_scratch(n_ranked),
+        make_rank_scratch(min(width, sizes.ranked)),
+        Kept(
+            np.empty(kept[0], np.int32),
+            np.empty(kept, np.int32),
+            np.empty(kept, np.float32),
+            np.empty(kept, np.float32),
+        ),
         np.empty(reach, np.float32),
         np.empty(k, np.float32),
         np.empty(k, np.int32),
@@ -141,11 +164,31 @@ def search_rows(
     """Write the best labels of each row into `labels` and `scores`, both (n_rows, k).
 
     `alpha_and_powers` are log alpha, the exponent of paths and the ranker's share; the CSR arrays
-    are what the ranker reads.
+    are what the ranker reads. All rows of a block go through a stage before the next: what a stage
+    reads of the model stays in the caches.
     """
-    log_alpha, path_power, share = alpha_and_powers
-    paths = scratch.paths
-    n_rows = embeddings.shape[0]
+    block = scratch.kept.count.shape[0]
+    for start in range(0, embeddings.shape[0], block):
+        rows = slice(start, min(embeddings.shape[0], start + block))
+        own = embeddings[rows]
+        _choose_by_paths(graph, own, alpha_and_powers, sizes, scratch)
+        _choose_by_codes(graph, own, alpha_and_powers, sizes, scratch)
+        if sizes.ranked > 0:
+            _choose_by_margins(
+                indptr[rows.start : rows.stop + 1], indices, data, ranker, alpha_and_powers, sizes,
+                scratch,
+            )  # fmt: skip
+        _write_best(graph, own, alpha_and_powers, scratch, labels[rows], scores[rows])
+
+
+@njit(cache=_CACHE, nogil=True)
+def _choose_by_paths(graph, embeddings, alpha_and_powers, sizes, scratch):
+    """Keep the labels of each row's shortlist, where there are bits those that score best by them.
+
+    A shortlist is too long to be kept for all rows of a block, hence bits are looked at here.
+    """
+    log_alpha, path_power, _ = alpha_and_powers
+    paths, kept, n_rows = scratch.paths, scratch.kept, embeddings.shape[0]
     for start in range(0, n_rows, BLOCK):
         stop = min(n_rows, start + BLOCK)
         cluster_logits(embeddings[start:stop], graph, scratch.clusters)
@@ -155,66 +198,72 @@ def search_rows(
                 graph.indptr, graph.labels, graph.edge_keys, graph.log_weights,
                 scratch.clusters.beam, sizes.shortlist, paths,
             )  # fmt: skip
-            n = _choose_by_codes(graph, embeddings[i], path_power, n, sizes, scratch)
-            n_ranked = 0
-            if sizes.ranked > 0:
-                n_ranked = n
-                find_margins(
-                    indptr, indices, data, i, ranker, paths.label, n, paths.mark, paths.first[0],
-                    scratch.ranks,
+            if n > sizes.coded and graph.label_bits.shape[1] > 0:
+                bit_logits(
+                    graph, embeddings[i], paths.label, n, scratch.codes, scratch.logit
                 )  # fmt: skip
-                n = _choose_by_margins(share, n, sizes.rescored, scratch)
-            n_best = _best_labels(graph, embeddings[i], path_power, share, n, scratch)
-            paths.first[0] += n_ranked
-            _write_best(n_best, scratch, labels[i], scores[i])
+                add_log_sigmoid(
+                    paths.path, path_power, scratch.logit, np.float32(1.0), n, paths.key
+                )  # fmt: skip
+                n = keep_best(
+                    paths.key, paths.label, paths.path, paths.key, n, sizes.coded, paths.order
+                )  # fmt: skip
+            kept.count[i] = n
+            kept.label[i, :n], kept.path[i, :n] = paths.label[:n], paths.path[:n]
 
 
 @njit(cache=_CACHE, nogil=True)
-def _choose_by_codes(graph, embedding, path_power, n, sizes, scratch):
-    """Keep those labels of a shortlist of n that score best by few bits; returns how many.
-
-    Where a ranker comes next it finds their scores in `key`.
-    """
-    paths, logit, one = scratch.paths, scratch.logit, np.float32(1.0)
-    if n > sizes.coded and graph.label_bits.shape[1] > 0:
-        bit_logits(graph, embedding, paths.label, n, scratch.codes, logit)
-        add_log_sigmoid(paths.path, path_power, logit, one, n, paths.key)
-        n = keep_best(n, sizes.coded, paths)
+def _choose_by_codes(graph, embeddings, alpha_and_powers, sizes, scratch):
+    """Keep the labels that score best by their codes; their log scores go into `other`."""
+    kept, order = scratch.kept, scratch.paths.order
     size = sizes.ranked if sizes.ranked > 0 else sizes.rescored
-    if n > size or sizes.ranked > 0:
-        code_logits(graph, embedding, paths.label, n, scratch.codes, logit)
-        add_log_sigmoid(paths.path, path_power, logit, one, n, paths.key)
-        n = keep_best(n, size, paths)
-    return n
+    for i in range(embeddings.shape[0]):
+        n, label, path, key = kept.count[i], kept.label[i], kept.path[i], kept.other[i]
+        if n > size or sizes.ranked > 0:
+            code_logits(graph, embeddings[i], label, n, scratch.codes, scratch.logit)
+            add_log_sigmoid(path, alpha_and_powers[1], scratch.logit, np.float32(1.0), n, key)
+            kept.count[i] = keep_best(key, label, path, key, n, size, order)
 
 
 @njit(cache=_CACHE, nogil=True)
-def _choose_by_margins(share, n, size, scratch):
-    """Keep those of n labels that score best by their codes and their margins."""
-    paths, logit = scratch.paths, scratch.logit
-    for q in range(n):
-        logit[q] = np.float32(2.0) * scratch.ranks.margin[q]
-    add_log_sigmoid(paths.key, np.float32(1.0) - share, logit, share, n, paths.key)
-    return keep_best(n, size, paths)
+def _choose_by_margins(indptr, indices, data, ranker, alpha_and_powers, sizes, scratch):
+    """Keep the labels that score best by codes and margins; their margins go into `other`."""
+    kept, paths, logit = scratch.kept, scratch.paths, scratch.logit
+    margin, share = scratch.ranks.margin, alpha_and_powers[2]
+    for i in range(indptr.shape[0] - 1):
+        n, label, other = kept.count[i], kept.label[i], kept.other[i]
+        find_margins(
+            indptr, indices, data, i, ranker, label, n, paths.mark, paths.first[0], scratch.ranks
+        )
+        paths.first[0] += n
+        for q in range(n):
+            logit[q] = np.float32(2.0) * margin[q]
+        add_log_sigmoid(other, np.float32(1.0) - share, logit, share, n, paths.key)
+        other[:n] = margin[:n]
+        kept.count[i] = keep_best(
+            paths.key, label, kept.path[i], other, n, sizes.rescored, paths.order
+        )
 
 
 @njit(cache=_CACHE, nogil=True)
-def _best_labels(graph, embedding, path_power, share, n, scratch):
-    """Score a shortlist of n labels and keep the best k; returns how many."""
-    label, path, logit = scratch.paths.label, scratch.paths.path, scratch.logit
-    mark, first, margin = scratch.paths.mark, scratch.paths.first[0], scratch.ranks.margin
+def _write_best(graph, embeddings, alpha_and_powers, scratch, labels, scores):
+    """Score what is left by label rows, and sort the best k of each row into the result."""
+    path_power, share = alpha_and_powers[1], alpha_and_powers[2]
+    kept, logit = scratch.kept, scratch.logit
     key, name, heap = scratch.best_key, scratch.best_label, scratch.best_heap
-    _row_logits(graph, embedding, label, n, logit)
-    n_best = 0
-    for q in range(n):
-        if share > 0:
-            log_p = path_power * path[q] + _log_sigmoid(logit[q])
-            sure = _log_sigmoid(2 * margin[mark[label[q]] - first])
-            score = np.float32(np.exp((1 - share) * log_p + share * sure))
-        else:
-            score = np.exp(path_power * path[q]) / (np.float32(1.0) + np.exp(-logit[q]))
-        n_best = _offer(key, name, heap, n_best, key.shape[0], score, label[q])
-    return n_best
+    for i in range(embeddings.shape[0]):
+        n, label, path, margin = kept.count[i], kept.label[i], kept.path[i], kept.other[i]
+        _row_logits(graph, embeddings[i], label, n, logit)
+        n_best = 0
+        for q in range(n):
+            if share > 0:
+                log_p = path_power * path[q] + _log_sigmoid(logit[q])
+                sure = _log_sigmoid(2 * margin[q])
+                score = np.float32(np.exp((1 - share) * log_p + share * sure))
+            else:
+                score = np.exp(path_power * path[q]) / (np.float32(1.0) + np.exp(-logit[q]))
+            n_best = _offer(key, name, heap, n_best, key.shape[0], score, label[q])
+        _empty_heap(n_best, scratch, labels[i], scores[i])
 
 
 @njit(cache=_CACHE, nogil=True)
@@ -232,7 +281,7 @@ def _row_logits(graph, embedding, labels, n, out):
 
 
 @njit(cache=_CACHE, nogil=True)
-def _write_best(n_best, scratch, labels, scores):
+def _empty_heap(n_best, scratch, labels, scores):
     """Empty the heap of the best labels, worst first, into one row of the result."""
     key, label, heap = scratch.best_key, scratch.best_label, scratch.best_heap
     labels[n_best:] = -1

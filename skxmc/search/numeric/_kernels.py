@@ -95,6 +95,24 @@ def best_bound(key, name, n, size, order):
 
 
 @njit(cache=_CACHE, nogil=True)
+def keep_best(key, label, first, second, n, size, order):
+    """Keep the `size` of n labels with the largest keys, ties by the smaller; returns how many.
+
+    They and the two arrays that go with them move to the front, in the order they were in; `second`
+    may be `key`.
+    """
+    if n <= size:
+        return n
+    bound = best_bound(key, label, n, size, order)
+    kept = 0
+    for q in range(n):
+        # written in any case, and overwritten by the next if not kept: no branch to guess
+        label[kept], first[kept], second[kept] = label[q], first[q], second[q]
+        kept += order[q] >= bound
+    return kept
+
+
+@njit(cache=_CACHE, nogil=True)
 def _find_bound(order, size):
     """Find a bound that `size` integers reach, more only where they tie; and how many do."""
     low, high, reached = order[0], order[0], order.shape[0]

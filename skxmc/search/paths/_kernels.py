@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from skxmc.search.numeric._kernels import best_bound
+from skxmc.search.numeric._kernels import keep_best
 
 # SKXMC_NUMBA_CACHE=0 compiles anew in each process, for where no cache can be written
 _CACHE = os.environ.get("SKXMC_NUMBA_CACHE", "1") != "0"
@@ -71,7 +71,7 @@ def shortlist_labels(indptr, labels, edge_keys, log_weights, beam, size, scratch
             break
         n = _collect(labels, edge_keys, log_weights, beam.shape[0], n, scratch)
     scratch.first[0] += n
-    return keep_best(n, size, scratch)
+    return keep_best(scratch.key, scratch.label, scratch.path, scratch.key, n, size, scratch.order)
 
 
 @njit(cache=_CACHE, nogil=True)
@@ -127,21 +127,3 @@ def _collect(labels, edge_keys, log_weights, n_beam, n, scratch):
                 key[at] = max(key[at], base + edge_keys[p])
         place[b, _NEXT] = place[b, _ENOUGH]
     return n
-
-
-@njit(cache=_CACHE, nogil=True)
-def keep_best(n, size, scratch):
-    """Keep the `size` labels of the largest keys, ties by the smaller label; returns how many.
-
-    The shortlist has n labels; they stay in their order.
-    """
-    if n <= size:
-        return n
-    label, path, key, order = scratch.label, scratch.path, scratch.key, scratch.order
-    bound = best_bound(key, label, n, size, order)
-    kept = 0
-    for q in range(n):
-        # written in any case, and overwritten by the next if not kept: no branch to guess
-        label[kept], path[kept], key[kept] = label[q], path[q], key[q]
-        kept += order[q] >= bound
-    return kept
