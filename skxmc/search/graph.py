@@ -47,11 +47,14 @@ class SearchGraph:
     edge_keys : ndarray of shape (n_edges,), float32
         Log edge weights plus `prior_weight` times the label's bias: labels are shortlisted by the
         largest sum of a cluster's log score and an edge's key.
-    label_bits : ndarray of shape (n_labels, ceil(embedding_dim / 64)) or (n_labels, 0), uint64
-        Label vectors in one bit, as `sign_rows` makes them; they choose the labels that
-        `label_codes` score. Empty for none.
-    bit_scale : ndarray of shape (n_labels,), float32
-        As `sign_rows` returns it.
+    edge_bits : ndarray of shape (n_edges, ceil(embedding_dim / 64)) or (n_edges, 0), uint64
+        The vectors of the edges' labels in one bit, as `sign_rows` makes them; they choose the
+        labels that `label_codes` score. By edge, so that a search reads them in one go. Empty for
+        none.
+    edge_scale : ndarray of shape (n_edges,), float32
+        As `sign_rows` returns it, by edge.
+    edge_bias : ndarray of shape (n_edges,), float32
+        Label biases, by edge.
     bit_axes : ndarray of shape (2, embedding_dim), float32
         As `sign_rows` returns it.
     label_codes : ndarray of shape (n_labels, (embedding_dim + 1) // 2), uint8
@@ -96,8 +99,9 @@ class SearchGraph:
     labels: np.ndarray
     log_weights: np.ndarray
     edge_keys: np.ndarray
-    label_bits: np.ndarray
-    bit_scale: np.ndarray
+    edge_bits: np.ndarray
+    edge_scale: np.ndarray
+    edge_bias: np.ndarray
     bit_axes: np.ndarray
     label_codes: np.ndarray
     code_scale: np.ndarray
@@ -156,7 +160,7 @@ class SearchGraph:
         Returns
         -------
         graph : SearchGraph
-            With bits and codes of its labels, and a sketch of its clusters where they are thousands.
+            With codes of its labels, bits of them where they are wide, and a sketch of its clusters where they are thousands.
         """
         clusters, columns = np.nonzero(edges >= 0)
         labels, weights = edges[clusters, columns], log_weights[clusters, columns]
@@ -166,6 +170,9 @@ class SearchGraph:
         codes, code_scale = pack_rows(label_weight)
         bits, bit_scale, bit_axes = sign_rows(label_weight)
         n_clusters, width = cluster_weight.shape
+        if width < _BITS_FROM:
+            bits = bits[:, :0]
+        labels = labels[order].astype(np.int32)
         graph = cls(
             cluster_weight,
             cluster_bias,
@@ -173,11 +180,12 @@ class SearchGraph:
             np.zeros((0, 0), np.float32),
             alpha,
             np.concatenate(([0], np.cumsum(counts))).astype(np.int32),
-            labels[order].astype(np.int32),
+            labels,
             weights[order].astype(np.float32),
             keys[order].astype(np.float32),
-            bits if width >= _BITS_FROM else bits[:, :0],
-            bit_scale,
+            bits[labels],
+            bit_scale[labels],
+            label_bias[labels],
             bit_axes,
             codes,
             code_scale,
@@ -330,7 +338,9 @@ class SearchGraph:
         kept = getattr(self._local, "scratch", None)
         asked = (beam_width, *sizes, k)
         if kept is None or kept[0] != asked:
-            reach = min(self.n_labels, beam_width * self._longest_row)
+            reach = beam_width * self._longest_row
+            if not self.edge_bits.size:  # of the paths to a label only one is kept
+                reach = min(self.n_labels, reach)
             made = make_scratch(self.arrays, beam_width, reach, sizes, k)
             if kept is not None:  # the marks, as many as labels, are in use
                 paths = made.paths._replace(mark=kept[1].paths.mark, first=kept[1].paths.first)

@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit
 
 from skxmc.search.numeric._kernels import count_bits
+from skxmc.search.paths._kernels import ENOUGH, NEXT
 
 # SKXMC_NUMBA_CACHE=0 compiles anew in each process, for where no cache can be written
 _CACHE = os.environ.get("SKXMC_NUMBA_CACHE", "1") != "0"
@@ -37,18 +38,25 @@ def make_code_scratch(code_width: int, bit_width: int) -> CodeScratch:
 
 
 @njit(cache=_CACHE, nogil=True)
-def bit_logits(graph, embedding, labels, n, scratch, out):
-    """Logits of n labels by one bit a dimension: above or below the mean of all labels.
+def follow_paths(graph, embedding, paths, scratch, logit):
+    """List the paths before the stops, with logits of their labels by one bit a dimension.
 
-    The embedding is rounded to four bits, so that a product is four counts of common bits.
+    The embedding is rounded to four bits, so that a product is four counts of common bits. Returns
+    how many paths there are.
     """
     constant, step, total = _round_query(embedding, graph.bit_axes, scratch.numbers)
     _fill_planes(scratch.numbers, scratch.planes)
-    _count_common(graph.label_bits, scratch.planes, labels, n, out)
-    for q in range(n):
-        sign_sum = np.float32(2.0) * out[q] - total
-        label = labels[q]
-        out[q] = constant + step * graph.bit_scale[label] * sign_sum + graph.label_bias[label]
+    n = 0
+    for b in range(paths.base.shape[0]):
+        start, stop = paths.place[b, NEXT], paths.place[b, ENOUGH]
+        _count_common(graph.edge_bits, scratch.planes, start, stop, n, logit)
+        for p in range(start, stop):
+            q = n + p - start
+            paths.label[q], paths.path[q] = graph.labels[p], paths.base[b] + graph.log_weights[p]
+            sign_sum = np.float32(2.0) * logit[q] - total
+            logit[q] = constant + step * graph.edge_scale[p] * sign_sum + graph.edge_bias[p]
+        n += stop - start
+    return n
 
 
 @njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
@@ -86,11 +94,11 @@ def _fill_planes(numbers, planes):
 
 
 @njit(cache=_CACHE, nogil=True)
-def _count_common(label_bits, planes, labels, n, out):
-    """Sum the embedding's whole numbers over the dimensions in which a label's bit is set."""
+def _count_common(edge_bits, planes, start, stop, n, out):
+    """Sum an embedding's whole numbers over the dimensions in which an edge's bit is set."""
     p0, p1, p2, p3 = planes[0], planes[1], planes[2], planes[3]
-    for q in range(n):
-        bits = label_bits[labels[q]]
+    for p in range(start, stop):
+        bits = edge_bits[p]
         n0 = n1 = n2 = n3 = np.int64(0)
         for j in range(bits.shape[0]):
             n0 += np.int64(count_bits(bits[j] & p0[j]))
@@ -98,7 +106,7 @@ def _count_common(label_bits, planes, labels, n, out):
             n2 += np.int64(count_bits(bits[j] & p2[j]))
             n3 += np.int64(count_bits(bits[j] & p3[j]))
         # numbers in two's complement: the fourth plane counts negative
-        out[q] = np.float32(n0 + 2 * n1 + 4 * n2 - 8 * n3)
+        out[n + p - start] = np.float32(n0 + 2 * n1 + 4 * n2 - 8 * n3)
 
 
 @njit(cache=_CACHE, nogil=True)

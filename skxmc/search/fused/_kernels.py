@@ -21,14 +21,16 @@ from skxmc.search.clusters._kernels import (
 from skxmc.search.coded._kernels import (
     CodeScratch,
     add_log_sigmoid,
-    bit_logits,
     code_logits,
+    follow_paths,
     make_code_scratch,
 )
-from skxmc.search.numeric._kernels import keep_best, row_products
+from skxmc.search.numeric._kernels import best_bound, keep_best, row_products
 from skxmc.search.paths._kernels import (
     PathScratch,
+    bound_paths,
     make_path_scratch,
+    merge_paths,
     shortlist_labels,
 )
 from skxmc.search.ranking._kernels import RankScratch, find_margins, make_rank_scratch
@@ -55,8 +57,9 @@ class Graph(NamedTuple):
     labels: np.ndarray
     log_weights: np.ndarray
     edge_keys: np.ndarray
-    label_bits: np.ndarray
-    bit_scale: np.ndarray
+    edge_bits: np.ndarray
+    edge_scale: np.ndarray
+    edge_bias: np.ndarray
     bit_axes: np.ndarray
     label_codes: np.ndarray
     code_scale: np.ndarray
@@ -68,8 +71,8 @@ class Graph(NamedTuple):
 class Sizes(NamedTuple):
     """How many labels of a row go how far."""
 
-    shortlist: int  # found over paths
-    coded: int  # scored by their codes, chosen by their bits
+    shortlist: int  # found over paths; with bits, paths followed at least
+    coded: int  # paths whose labels are scored by their codes, chosen by their bits
     ranked: int  # whose margins are found, chosen by their codes; 0 without a ranker
     rescored: int  # scored by their rows
 
@@ -100,14 +103,15 @@ class Scratch(NamedTuple):
 def make_scratch(graph: Graph, beam_width: int, reach: int, sizes: Sizes, k: int) -> Scratch:
     """Allocate the memory that `search_rows` works in; a beam leads to `reach` labels at most."""
     n_labels, code_width = graph.label_codes.shape
-    width = min(reach, sizes.shortlist)
-    if graph.label_bits.shape[1] > 0:
-        width = min(width, sizes.coded)
+    width = sizes.shortlist
+    if graph.edge_bits.shape[1] > 0:
+        width = sizes.coded + max(sizes.ranked, sizes.rescored)
+    width = min(reach, width)
     kept = (max(BLOCK, min(ROWS_AT_ONCE, _KEPT // max(width, 1))), width)
     return Scratch(
         make_cluster_scratch(BLOCK, graph.cluster_bias.size, graph.sketch.shape[1], beam_width),
         make_path_scratch(n_labels, beam_width, reach),
-        make_code_scratch(code_width, graph.label_bits.shape[1]),
+        make_code_scratch(code_width, graph.edge_bits.shape[1]),
         make_rank_scratch(min(width, sizes.ranked)),
         Kept(
             np.empty(kept[0], np.int32),
@@ -183,33 +187,48 @@ def search_rows(
 
 @njit(cache=_CACHE, nogil=True)
 def _choose_by_paths(graph, embeddings, alpha_and_powers, sizes, scratch):
-    """Keep the labels of each row's shortlist, where there are bits those that score best by them.
-
-    A shortlist is too long to be kept for all rows of a block, hence bits are looked at here.
-    """
+    """Keep the labels of each row's shortlist, where there are bits those that score best by them."""
     log_alpha, path_power, _ = alpha_and_powers
-    paths, kept, n_rows = scratch.paths, scratch.kept, embeddings.shape[0]
+    kept, n_rows = scratch.kept, embeddings.shape[0]
     for start in range(0, n_rows, BLOCK):
         stop = min(n_rows, start + BLOCK)
         cluster_logits(embeddings[start:stop], graph, scratch.clusters)
         for i in range(start, stop):
-            select_beam(graph, embeddings[i], i - start, log_alpha, scratch.clusters, paths.base)
-            n = shortlist_labels(
-                graph.indptr, graph.labels, graph.edge_keys, graph.log_weights,
-                scratch.clusters.beam, sizes.shortlist, paths,
-            )  # fmt: skip
-            if n > sizes.coded and graph.label_bits.shape[1] > 0:
-                bit_logits(
-                    graph, embeddings[i], paths.label, n, scratch.codes, scratch.logit
-                )  # fmt: skip
-                add_log_sigmoid(
-                    paths.path, path_power, scratch.logit, np.float32(1.0), n, paths.key
-                )  # fmt: skip
-                n = keep_best(
-                    paths.key, paths.label, paths.path, paths.key, n, sizes.coded, paths.order
-                )  # fmt: skip
-            kept.count[i] = n
-            kept.label[i, :n], kept.path[i, :n] = paths.label[:n], paths.path[:n]
+            select_beam(graph, embeddings[i], i - start, log_alpha, scratch.clusters, scratch.paths.base)
+            kept.count[i] = (
+                _choose_by_bits(graph, embeddings[i], path_power, sizes, scratch, i)
+                if graph.edge_bits.shape[1] > 0
+                else _choose_by_keys(graph, sizes, scratch, i)
+            )
+
+
+@njit(cache=_CACHE, nogil=True)
+def _choose_by_keys(graph, sizes, scratch, i):
+    """Keep the labels of a row with the best keys; returns how many."""
+    paths, kept = scratch.paths, scratch.kept
+    n = shortlist_labels(
+        graph.indptr, graph.labels, graph.edge_keys, graph.log_weights, scratch.clusters.beam,
+        sizes.shortlist, paths,
+    )  # fmt: skip
+    kept.label[i, :n], kept.path[i, :n] = paths.label[:n], paths.path[:n]
+    return n
+
+
+@njit(cache=_CACHE, nogil=True)
+def _choose_by_bits(graph, embedding, path_power, sizes, scratch, i):
+    """Keep the labels of the paths of a row that score best by their labels' bits."""
+    paths, kept, logit = scratch.paths, scratch.kept, scratch.logit
+    bound_paths(graph.indptr, graph.edge_keys, scratch.clusters.beam, sizes.shortlist, paths)
+    n_paths = follow_paths(graph, embedding, paths, scratch.codes, logit)
+    add_log_sigmoid(paths.path, path_power, logit, np.float32(1.0), n_paths, paths.key)
+    needed = max(sizes.ranked, sizes.rescored)
+    followed = sizes.coded
+    while True:
+        bound = best_bound(paths.key, paths.label, n_paths, followed, paths.order)
+        n = merge_paths(n_paths, bound, paths, kept.label[i], kept.path[i])
+        if n >= needed or followed >= n_paths:
+            return n
+        followed += needed  # many paths led to the same labels
 
 
 @njit(cache=_CACHE, nogil=True)
