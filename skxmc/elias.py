@@ -48,7 +48,7 @@ class EliasClassifier(BaseTrainedClassifier):
         `skxmc.heads.SparseRanker()` where features are counts or weights of words (none negative,
         most of them zero), and nothing elsewhere; None leaves it out.
     rerank_size : int or "auto", default="auto"
-        Labels re-ordered for each row, at least as many as are asked for; "auto" is k + 20, or
+        Labels re-ordered for each row, at least as many as are asked for; "auto" is k + 15, or
         2 k if that is more, where k labels are asked for.
     n_clusters : int or "auto", default="auto"
         Clusters C, a power of two; "auto" takes the smallest that leaves `max_leaf` labels each.

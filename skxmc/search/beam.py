@@ -18,7 +18,7 @@ __all__ = ["ROWS_AT_ONCE", "auto_rerank_size", "auto_shortlist_size", "search_cs
 
 ROWS_AT_ONCE = _kernels.ROWS_AT_ONCE
 # Labels beyond k, at least, that are scored by their rows.
-SPARE = 16
+SPARE = 8
 
 
 def auto_shortlist_size(k: int) -> int:
@@ -47,7 +47,7 @@ def auto_shortlist_size(k: int) -> int:
 
 
 def auto_rerank_size(k: int) -> int:
-    """Return how many labels to re-order for the best k: k + 20, or 2 k if that is more.
+    """Return how many labels to re-order for the best k: k + 15, or 2 k if that is more.
 
     Parameters
     ----------
@@ -63,9 +63,9 @@ def auto_rerank_size(k: int) -> int:
     --------
     >>> from skxmc.search.beam import auto_rerank_size
     >>> auto_rerank_size(5), auto_rerank_size(100)
-    (25, 200)
+    (20, 200)
     """
-    return k + max(20, k)
+    return k + max(15, k)
 
 
 def search_topk(
@@ -165,7 +165,7 @@ def search_csr(
     >>> from skxmc.search.graph import SearchGraph
     >>> from skxmc.search.parts import FeatureTable
     >>> eye, zero = np.eye(2, dtype=np.float32), np.zeros(2, np.float32)
-    >>> encoder = FeatureTable(eye, zero[:0], True, 1.0)
+    >>> encoder = FeatureTable.from_floats(eye, zero[:0], True, 1.0)
     >>> edges = np.array([[0, 1]], dtype=np.int32)
     >>> rows = 0 * eye[:1]
     >>> graph = SearchGraph.from_padded(rows, zero[:1], 1.0, edges, rows, eye, zero, encoder)
@@ -180,7 +180,7 @@ def search_csr(
         out = np.empty((rows.stop - rows.start, graph.embedding_dim), np.float32)
         _kernels.encode_rows(
             indptr[rows.start : rows.stop + 1], indices, data, encoder.table,
-            encoder.column_scale, encoder.unit_rows, encoder.length, out,
+            encoder.table_scale, encoder.column_scale, encoder.unit_rows, encoder.length, out,
         )  # fmt: skip
         return _read_only(out)
 
@@ -248,7 +248,7 @@ def warm_up() -> None:
     >>> warm_up()
     """
     one = np.ones((1, 1), np.float32)
-    encoder = FeatureTable(one, np.zeros(0, np.float32), True, 1.0)
+    encoder = FeatureTable.from_floats(one, np.zeros(0, np.float32), True, 1.0)
     edges = np.zeros((1, 1), np.int32)
     ranker = RankerColumns.from_rows(sp.csr_array(one), one[0], share=0.5, size=1)
     graph = SearchGraph.from_padded(one, one[0], 1.0, edges, one, one, one[0], encoder)

@@ -17,11 +17,11 @@ def round_rows(weight: np.ndarray, largest: int) -> tuple[np.ndarray, np.ndarray
     weight : ndarray of shape (n_rows, width), float32
         Finite rows.
     largest : int
-        At most 127.
+        At most 32767.
 
     Returns
     -------
-    rounded : ndarray of shape (n_rows, width), int8
+    rounded : ndarray of shape (n_rows, width), int8, or int16 where `largest` is above 127
     scale : ndarray of shape (n_rows,), float32
         `scale` times `rounded` is off by half a `scale` at most; 0 for rows of zeros.
 
@@ -36,7 +36,8 @@ def round_rows(weight: np.ndarray, largest: int) -> tuple[np.ndarray, np.ndarray
     >>> scale
     array([0.02, 0.  ], dtype=float32)
     """
-    rounded, scale = np.empty(weight.shape, np.int8), np.empty(weight.shape[0], np.float32)
+    rounded = np.empty(weight.shape, np.int8 if largest <= 127 else np.int16)
+    scale = np.empty(weight.shape[0], np.float32)
     for part in gen_batches(weight.shape[0], _ROWS):
         scale[part] = np.abs(weight[part]).max(axis=1, initial=0.0) / np.float32(largest)
         step = np.maximum(scale[part], np.finfo(np.float32).tiny)[:, None]

@@ -162,7 +162,7 @@ def test_sparse_rows_are_encoded_and_searched():
     table = rng.normal(size=(30, 9)).astype(np.float32)
     scale = rng.random(30).astype(np.float32)
     for column_scale, unit_rows in [(scale[:0], True), (scale, False), (scale[:0], False)]:
-        with_encoder = replace(graph, encoder=FeatureTable(table, column_scale, unit_rows, 3.0))
+        with_encoder = replace(graph, encoder=FeatureTable.from_floats(table, column_scale, unit_rows, 3.0))
         got = search_csr(with_encoder, as_csr(X), 7, **SIZES)
         dense = X.toarray().astype(np.float64) * (column_scale if column_scale.size else 1)
         embeddings = dense @ table

@@ -30,7 +30,7 @@ def with_encoder():
         weight.indptr, weight.indices, weight.data, rng.random(graph.n_labels, np.float32),
         0.6, 30, 20,
     )  # fmt: skip
-    encoder = FeatureTable(table, table[:0, 0], True, 3.0)
+    encoder = FeatureTable.from_floats(table, table[:0, 0], True, 3.0)
     return replace(graph, encoder=encoder, ranker=ranker), X
 
 

@@ -10,14 +10,12 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from skxmc.search.numeric._kernels import best_bound, products, row_products
+from skxmc.search.numeric._kernels import best_bound, products, row_products, sum_exp
 
 # SKXMC_NUMBA_CACHE=0 compiles anew in each process, for where no cache can be written
 _CACHE = os.environ.get("SKXMC_NUMBA_CACHE", "1") != "0"
 # Clusters scored in full for each one of the beam, where a sketch chooses them.
 EXACT_PER_BEAM = 25
-# Shares below exp(-20) of the largest do not count in a softmax.
-_NEGLIGIBLE = np.float32(20.0)
 
 
 class ClusterScratch(NamedTuple):
@@ -84,10 +82,7 @@ def select_beam(graph, embedding, at, log_alpha, scratch, log_scores):
             beam[b], beam_logit[b] = near[q], near_logit[q]
             n += 1
     largest = beam_logit[0]
-    mass = 0.0
-    for c in range(logits.shape[0]):
-        if logits[c] > largest - _NEGLIGIBLE:
-            mass += np.exp(logits[c] - largest)
+    mass = sum_exp(logits, largest)
     shift = np.float32(log_alpha - np.log(mass)) - largest
     for b in range(width):
         log_scores[b] = min(np.float32(0.0), shift + beam_logit[b])

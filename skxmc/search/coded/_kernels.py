@@ -99,14 +99,16 @@ def _count_common(edge_bits, planes, start, stop, n, out):
     p0, p1, p2, p3 = planes[0], planes[1], planes[2], planes[3]
     for p in range(start, stop):
         bits = edge_bits[p]
-        n0 = n1 = n2 = n3 = np.int64(0)
+        total = np.int64(0)
         for j in range(bits.shape[0]):
-            n0 += np.int64(count_bits(bits[j] & p0[j]))
-            n1 += np.int64(count_bits(bits[j] & p1[j]))
-            n2 += np.int64(count_bits(bits[j] & p2[j]))
-            n3 += np.int64(count_bits(bits[j] & p3[j]))
-        # numbers in two's complement: the fourth plane counts negative
-        out[n + p - start] = np.float32(n0 + 2 * n1 + 4 * n2 - 8 * n3)
+            # numbers in two's complement: the fourth plane counts negative
+            total += (
+                np.int64(count_bits(bits[j] & p0[j]))
+                + (np.int64(count_bits(bits[j] & p1[j])) << 1)
+                + (np.int64(count_bits(bits[j] & p2[j])) << 2)
+                - (np.int64(count_bits(bits[j] & p3[j])) << 3)
+            )
+        out[n + p - start] = np.float32(total)
 
 
 @njit(cache=_CACHE, nogil=True)

@@ -127,12 +127,13 @@ def make_scratch(graph: Graph, beam_width: int, reach: int, sizes: Sizes, k: int
 
 
 @njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
-def encode_rows(indptr, indices, data, table, column_scale, unit_rows, length, out):
+def encode_rows(
+    indptr, indices, data, table, table_scale, column_scale, unit_rows, length, out
+):  # fmt: skip
     """Embed sparse rows: a weighted sum of table rows, brought to one length.
 
     `column_scale` of size 0 leaves values as they are; `unit_rows` scales rows to length 1 first.
     """
-    width = table.shape[1]
     for i in range(out.shape[0]):
         start, stop = indptr[i], indptr[i + 1]
         factor = np.float64(1.0)
@@ -144,20 +145,29 @@ def encode_rows(indptr, indices, data, table, column_scale, unit_rows, length, o
                 factor = 1.0 / np.sqrt(squares)
         row = out[i]
         row[:] = 0
-        for p in range(start, stop):
-            value = np.float32(data[p] * factor)
+        for p in range(start, stop, 2):
+            last = min(p + 1, stop - 1)
+            f, g = indices[p], indices[last]
+            v, w = np.float32(data[p] * factor), np.float32(data[last] * factor)
             if column_scale.size > 0:
-                value = data[p] * column_scale[indices[p]]
-            source = table[indices[p]]
-            for j in range(width):
-                row[j] += value * source[j]
+                v, w = data[p] * column_scale[f], data[last] * column_scale[g]
+            if last == p:
+                w = np.float32(0.0)
+            _add_two(table[f], v * table_scale[f], table[g], w * table_scale[g], row)
         squares32 = np.float32(0.0)
-        for j in range(width):
+        for j in range(row.shape[0]):
             squares32 += row[j] * row[j]
         # the smallest norm is torch's, in torch.nn.functional.normalize
         scale = np.float32(length) / max(np.sqrt(squares32), np.float32(1e-12))
-        for j in range(width):
+        for j in range(row.shape[0]):
             row[j] *= scale
+
+
+@njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
+def _add_two(first, v, second, w, out):
+    """Add two rows of whole numbers, each times a factor: two at a time for fewer stores."""
+    for j in range(out.shape[0]):
+        out[j] += v * np.float32(first[j]) + w * np.float32(second[j])
 
 
 @njit(cache=_CACHE, nogil=True)

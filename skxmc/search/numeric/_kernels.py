@@ -11,6 +11,23 @@ _CACHE = os.environ.get("SKXMC_NUMBA_CACHE", "1") != "0"
 _SUMS = {"reassoc", "contract", "nsz"}
 
 
+# log2(e), and log(2) in two parts: the first has few bits, so that its multiples are exact
+_LOG2E = np.float32(1.4426950408889634)
+_LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
+
+
+@intrinsic
+def _power_of_two(typing_context, exponent):
+    """Make 2^n as float32 from its bits, for n from -126 to 127."""
+
+    def generate(context, builder, signature, arguments):
+        int32 = arguments[0].type
+        bits = builder.shl(builder.add(arguments[0], int32(127)), int32(23))
+        return builder.bitcast(bits, context.get_value_type(types.float32))
+
+    return types.float32(types.int32), generate
+
+
 @intrinsic
 def count_bits(typing_context, word):
     """Count the bits that are set: an instruction of the processor, which Numba has no name for."""
@@ -68,6 +85,30 @@ def row_products(weight, embedding, rows, n, out):
             z2 += embedding[j] * np.float32(w2[j])
             z3 += embedding[j] * np.float32(w3[j])
         out[q], out[q1], out[q2], out[q3] = z0, z1, z2, z3
+
+
+@njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
+def sum_exp(x, largest):
+    """Sum exp(x - largest), of which no term is above 1, to float32 precision.
+
+    exp(t) = 2^n exp(r) with a series for r, because vectors have no exponential of their own.
+    Below exp(-80) nothing counts.
+    """
+    total = np.float32(0.0)
+    for q in range(x.shape[0]):
+        t = max(x[q] - largest, np.float32(-80.0))
+        # shifted up to be positive, so that cutting off is rounding
+        n = np.int32(t * _LOG2E + np.float32(128.5)) - np.int32(128)
+        r = (t - np.float32(n) * _LN2_HIGH) - np.float32(n) * _LN2_LOW
+        series = np.float32(1 / 720)
+        series = series * r + np.float32(1 / 120)
+        series = series * r + np.float32(1 / 24)
+        series = series * r + np.float32(1 / 6)
+        series = series * r + np.float32(1 / 2)
+        series = series * r + np.float32(1.0)
+        series = series * r + np.float32(1.0)
+        total += series * _power_of_two(n)
+    return total
 
 
 @njit(cache=_CACHE, nogil=True)
