@@ -48,6 +48,8 @@ class RankScratch(NamedTuple):
     margin: np.ndarray  # (n_ranked,) float32
     hit: np.ndarray  # (capacity, 3) int32, place of the label, of the entry, and the column's stop
     value: np.ndarray  # (capacity,) float32, of the feature
+    name: np.ndarray  # (capacity,) int32, label of the entry
+    weight: np.ndarray  # (capacity,) float32, of the entry
 
 
 def make_rank_scratch(n_ranked: int) -> RankScratch:
@@ -58,6 +60,8 @@ def make_rank_scratch(n_ranked: int) -> RankScratch:
         np.empty(n_ranked, np.uint32),
         np.empty(n_ranked, np.float32),
         np.empty((capacity, 3), np.int32),
+        np.empty(capacity, np.float32),
+        np.empty(capacity, np.int32),
         np.empty(capacity, np.float32),
     )
 
@@ -173,14 +177,22 @@ def _look_up(words, column, value, n, n_hits, scratch):
 @njit(cache=_CACHE, nogil=True)
 def _add_hits(ranker, label, n_hits, scratch):
     """Add what was noted to the margins, feature by feature."""
-    hit, entries = scratch.hit, ranker.entries
+    hit, value, entries = scratch.hit, scratch.value, ranker.entries
+    name, weight = scratch.name, scratch.weight
     for h in range(n_hits):
-        q, p = hit[h, 0], hit[h, 1]
-        # labels that share a bit with another one's are further back
-        while p < hit[h, 2] and entries[p, 0] != label[q]:
-            p = p + 1 if _hash(entries[p, 0]) < scratch.hashes[q] else hit[h, 2]
-        if p < hit[h, 2]:
-            scratch.margin[q] += scratch.value[h] * ranker.weights[p, 1]
+        # no branch here that would wait for memory: loads run side by side
+        name[h], weight[h] = entries[hit[h, 1], 0], ranker.weights[hit[h, 1], 1]
+    for h in range(n_hits):
+        q = hit[h, 0]
+        if name[h] == label[q]:
+            scratch.margin[q] += value[h] * weight[h]
+            continue
+        # a label that shares its bit with another one is further back, if it is there at all
+        p = hit[h, 1]
+        while p < hit[h, 2] and _hash(entries[p, 0]) < scratch.hashes[q]:
+            p += 1
+        if p < hit[h, 2] and entries[p, 0] == label[q]:
+            scratch.margin[q] += value[h] * ranker.weights[p, 1]
 
 
 @njit(cache=_CACHE, nogil=True)
