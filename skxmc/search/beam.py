@@ -14,7 +14,14 @@ from skxmc.search.graph import SearchGraph
 from skxmc.search.parts import FeatureTable, RankerColumns
 from skxmc.topk import TopK, empty_topk
 
-__all__ = ["ROWS_AT_ONCE", "auto_rerank_size", "auto_shortlist_size", "search_csr", "search_topk", "warm_up"]
+__all__ = [
+    "ROWS_AT_ONCE",
+    "auto_rerank_size",
+    "auto_shortlist_size",
+    "search_csr",
+    "search_topk",
+    "warm_up",
+]
 
 ROWS_AT_ONCE = _kernels.ROWS_AT_ONCE
 # Labels beyond k, at least, that are scored by their rows.
@@ -22,7 +29,7 @@ SPARE = 8
 
 
 def auto_shortlist_size(k: int) -> int:
-    """Return a shortlist for the best k labels: 800 + 12 k.
+    """Return a shortlist for the best k labels: 700 + 18 k.
 
     Chosen on held-out rows: the first five labels hardly differ from those of a shortlist of 2000,
     at a lower cost. `benchmarks/bench_search_sizes.py` prints both for any model.
@@ -41,9 +48,9 @@ def auto_shortlist_size(k: int) -> int:
     --------
     >>> from skxmc.search.beam import auto_shortlist_size
     >>> auto_shortlist_size(5)
-    860
+    790
     """
-    return 800 + 12 * k
+    return 700 + 18 * k
 
 
 def auto_rerank_size(k: int) -> int:
@@ -235,7 +242,7 @@ def _sizes(k: int, shortlist_size: int, ranker: RankerColumns | None) -> _kernel
     if ranker is not None:
         n_ranked = max(k, ranker.size) if ranker.size else auto_rerank_size(k)
     n_rescored = k + max(SPARE, k // 2)
-    n_coded = 64 + 3 * max(n_ranked, n_rescored)
+    n_coded = 64 + 2 * max(n_ranked, n_rescored)
     return _kernels.Sizes(shortlist_size, n_coded, n_ranked, n_rescored)
 
 

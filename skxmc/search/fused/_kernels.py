@@ -204,7 +204,9 @@ def _choose_by_paths(graph, embeddings, alpha_and_powers, sizes, scratch):
         stop = min(n_rows, start + BLOCK)
         cluster_logits(embeddings[start:stop], graph, scratch.clusters)
         for i in range(start, stop):
-            select_beam(graph, embeddings[i], i - start, log_alpha, scratch.clusters, scratch.paths.base)
+            select_beam(
+                graph, embeddings[i], i - start, log_alpha, scratch.clusters, scratch.paths.base
+            )
             kept.count[i] = (
                 _choose_by_bits(graph, embeddings[i], path_power, sizes, scratch, i)
                 if graph.edge_bits.shape[1] > 0

@@ -39,11 +39,11 @@ def count_bits(typing_context, word):
 
 
 @njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
-def products(embeddings, weight, bias, out):
-    """Products of all embeddings and weight rows, plus bias; four and two of them at a time.
+def products(embeddings, weight, out):
+    """Products of all embeddings and weight rows, four and two of them at a time.
 
     At the edges a row stands in twice, so that every sum comes from the same loop: what comes out
-    for an embedding does not depend on its neighbours.
+    for an embedding does not depend on its neighbours, nor on which of the two come in fours.
     """
     last_row, last = embeddings.shape[0] - 1, weight.shape[0] - 1
     for c in range(0, last + 1, 2):
@@ -62,10 +62,10 @@ def products(embeddings, weight, bias, out):
                 w1 += e1[j] * w[j]
                 w2 += e2[j] * w[j]
                 w3 += e3[j] * w[j]
-            out[i, c], out[i, d] = v0 + bias[c], w0 + bias[d]
-            out[i1, c], out[i1, d] = v1 + bias[c], w1 + bias[d]
-            out[i2, c], out[i2, d] = v2 + bias[c], w2 + bias[d]
-            out[i3, c], out[i3, d] = v3 + bias[c], w3 + bias[d]
+            out[i, c], out[i, d] = v0, w0
+            out[i1, c], out[i1, d] = v1, w1
+            out[i2, c], out[i2, d] = v2, w2
+            out[i3, c], out[i3, d] = v3, w3
 
 
 @njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
