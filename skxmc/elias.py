@@ -66,8 +66,9 @@ class EliasClassifier(BaseTrainedClassifier):
     beam_width : int, default=20
         Clusters followed for each row, in training and prediction. May be set after `fit`.
     shortlist_size : int or "auto", default="auto"
-        Labels scored for each row in prediction (K). May be set after `fit`. "auto" is 800 + 12 k
-        for the best k labels: the first few want less than the first hundred.
+        Labels scored for each row in prediction (K), or paths to labels where embeddings have 256
+        dimensions or more. May be set after `fit`. "auto" is 700 + 18 k for the best k labels: the
+        first few want less than the first hundred.
     train_shortlist_size : int, default=256
         Labels scored for each row in stage 2.
     pool_size, n_negatives : int or "auto", default="auto"

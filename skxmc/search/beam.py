@@ -86,8 +86,8 @@ def search_topk(
 ) -> TopK:
     """Find the k labels with the largest score p = max_c(s_c a_cl)^path_power * sigmoid(z_l).
 
-    Where the graph has a ranker, the best `ranker.size` of them, or k if that is more, are scored
-    anew, p^(1 - share) sigmoid(2 margin)^share, and the best k of these are the result.
+    Where the graph has a ranker, the best `ranker.size` of them, or k if that is more, get the
+    score p^(1 - share) sigmoid(2 margin)^share instead.
 
     Parameters
     ----------
@@ -100,8 +100,8 @@ def search_topk(
     beam_width : int
         Clusters followed; clipped to their number.
     shortlist_size : int or "auto", default="auto"
-        Labels scored at most, at least k; clipped to the number of labels. "auto" is
-        `auto_shortlist_size(k)`.
+        Labels scored at most, at least k; clipped to the number of labels. Where labels have bits,
+        paths followed at least. "auto" is `auto_shortlist_size(k)`.
     features : csr_array of shape (n_rows, n_features), float32, or None
         What the ranker reads.
 
@@ -115,8 +115,8 @@ def search_topk(
     As many threads work as Numba may use (`numba.set_num_threads`), but they are Python's own:
     the search is safe under every threading layer of Numba, and one batch alone starts none.
 
-    A shortlist is scored twice: by 4-bit codes, and the best k + max(32, k / 2) of it by the rows
-    of `label_weight`, whose scores are returned. Codes hardly ever miss one of the best k labels.
+    A shortlist is scored by vectors of few bits, which hardly ever miss one of the best k labels;
+    the best k + max(8, k / 2) by the rows of `label_weight`, whose scores are returned.
 
     References
     ----------

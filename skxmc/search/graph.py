@@ -160,7 +160,8 @@ class SearchGraph:
         Returns
         -------
         graph : SearchGraph
-            With codes of its labels, bits of them where they are wide, and a sketch of its clusters where they are thousands.
+            With codes of its labels, bits of them where they are wide, and a sketch of its clusters
+            where they are thousands.
         """
         clusters, columns = np.nonzero(edges >= 0)
         labels, weights = edges[clusters, columns], log_weights[clusters, columns]

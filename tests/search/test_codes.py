@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from skxmc.search import beam as beam_module
 from skxmc.search._reference import search_topk_reference
 from skxmc.search.beam import search_topk
-from skxmc.search.codes import pack_rows, round_rows, sign_rows
 from skxmc.search.coded import _kernels
+from skxmc.search.codes import pack_rows, round_rows, sign_rows
 from skxmc.search.graph import SearchGraph
 from skxmc.search.paths._kernels import bound_paths, make_path_scratch
 

@@ -120,7 +120,7 @@ def test_equal_labels_tie_under_a_ranker():
             np.zeros(80, np.float32),
             share=0.5,
             size=3,
-        ),  # fmt: skip
+        ),
     )
     X = random_features(np.random.default_rng(2), len(embeddings))
     top = search_topk(same, embeddings, 4, features=X, **SIZES)

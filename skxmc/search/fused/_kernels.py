@@ -80,7 +80,7 @@ class Sizes(NamedTuple):
 class Kept(NamedTuple):
     """Labels of a block of rows on their way through the stages."""
 
-    count: np.ndarray  # (n_rows,) int32
+    length: np.ndarray  # (n_rows,) int32, labels of each row
     label: np.ndarray  # (n_rows, width) int32
     path: np.ndarray  # (n_rows, width) float32, best log path score
     other: np.ndarray  # (n_rows, width) float32, key after the codes, margin after the ranker
@@ -181,7 +181,7 @@ def search_rows(
     are what the ranker reads. All rows of a block go through a stage before the next: what a stage
     reads of the model stays in the caches.
     """
-    block = scratch.kept.count.shape[0]
+    block = scratch.kept.length.shape[0]
     for start in range(0, embeddings.shape[0], block):
         rows = slice(start, min(embeddings.shape[0], start + block))
         own = embeddings[rows]
@@ -197,7 +197,7 @@ def search_rows(
 
 @njit(cache=_CACHE, nogil=True)
 def _choose_by_paths(graph, embeddings, alpha_and_powers, sizes, scratch):
-    """Keep the labels of each row's shortlist, where there are bits those that score best by them."""
+    """Keep the labels of each row's shortlist; where there are bits, those that score best."""
     log_alpha, path_power, _ = alpha_and_powers
     kept, n_rows = scratch.kept, embeddings.shape[0]
     for start in range(0, n_rows, BLOCK):
@@ -207,7 +207,7 @@ def _choose_by_paths(graph, embeddings, alpha_and_powers, sizes, scratch):
             select_beam(
                 graph, embeddings[i], i - start, log_alpha, scratch.clusters, scratch.paths.base
             )
-            kept.count[i] = (
+            kept.length[i] = (
                 _choose_by_bits(graph, embeddings[i], path_power, sizes, scratch, i)
                 if graph.edge_bits.shape[1] > 0
                 else _choose_by_keys(graph, sizes, scratch, i)
@@ -249,11 +249,11 @@ def _choose_by_codes(graph, embeddings, alpha_and_powers, sizes, scratch):
     kept, order = scratch.kept, scratch.paths.order
     size = sizes.ranked if sizes.ranked > 0 else sizes.rescored
     for i in range(embeddings.shape[0]):
-        n, label, path, key = kept.count[i], kept.label[i], kept.path[i], kept.other[i]
+        n, label, path, key = kept.length[i], kept.label[i], kept.path[i], kept.other[i]
         if n > size or sizes.ranked > 0:
             code_logits(graph, embeddings[i], label, n, scratch.codes, scratch.logit)
             add_log_sigmoid(path, alpha_and_powers[1], scratch.logit, np.float32(1.0), n, key)
-            kept.count[i] = keep_best(key, label, path, key, n, size, order)
+            kept.length[i] = keep_best(key, label, path, key, n, size, order)
 
 
 @njit(cache=_CACHE, nogil=True)
@@ -262,7 +262,7 @@ def _choose_by_margins(indptr, indices, data, ranker, alpha_and_powers, sizes, s
     kept, paths, logit = scratch.kept, scratch.paths, scratch.logit
     margin, share = scratch.ranks.margin, alpha_and_powers[2]
     for i in range(indptr.shape[0] - 1):
-        n, label, other = kept.count[i], kept.label[i], kept.other[i]
+        n, label, other = kept.length[i], kept.label[i], kept.other[i]
         find_margins(
             indptr, indices, data, i, ranker, label, n, paths.mark, paths.first[0], scratch.ranks
         )
@@ -271,7 +271,7 @@ def _choose_by_margins(indptr, indices, data, ranker, alpha_and_powers, sizes, s
             logit[q] = np.float32(2.0) * margin[q]
         add_log_sigmoid(other, np.float32(1.0) - share, logit, share, n, paths.key)
         other[:n] = margin[:n]
-        kept.count[i] = keep_best(
+        kept.length[i] = keep_best(
             paths.key, label, kept.path[i], other, n, sizes.rescored, paths.order
         )
 
@@ -283,7 +283,7 @@ def _write_best(graph, embeddings, alpha_and_powers, scratch, labels, scores):
     kept, logit = scratch.kept, scratch.logit
     key, name, heap = scratch.best_key, scratch.best_label, scratch.best_heap
     for i in range(embeddings.shape[0]):
-        n, label, path, margin = kept.count[i], kept.label[i], kept.path[i], kept.other[i]
+        n, label, path, margin = kept.length[i], kept.label[i], kept.path[i], kept.other[i]
         _row_logits(graph, embeddings[i], label, n, logit)
         n_best = 0
         for q in range(n):
