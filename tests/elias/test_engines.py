@@ -20,7 +20,7 @@ def scores_in_torch(clf, X, beam_width):
     """Final scores of all labels, -inf for those that the beam does not lead to."""
     model = clf.model_.eval()
     with torch.no_grad():
-        embeddings = model.encoder(model.encoder.prepare(X))
+        embeddings = torch.from_numpy(clf._embed(X))
         log_scores = model.index.log_scores(embeddings)
         top = torch.topk(log_scores, beam_width, dim=1)
         edges, log_weights = model.index.edges, model.index.log_weights()
