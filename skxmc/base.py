@@ -245,7 +245,8 @@ class BaseXMCClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
             return _check_texts(X)
         if not reset and not hasattr(self, "feature_names_in_"):
             # scikit-learn's checks take longer than the search for one row does
-            check_is_fitted(self)
+            if not hasattr(self, "n_features_in_"):
+                check_is_fitted(self)
             if is_plain_row(X, self.n_features_in_):
                 return sp.csr_array(X) if isinstance(X, sp.spmatrix) else X
         X = validate_data(self, X, reset=reset, accept_sparse="csr", dtype=np.float32)

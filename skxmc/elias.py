@@ -14,7 +14,7 @@ from skxmc._validation import check_bool, check_int, check_number
 from skxmc.heads import SparseRanker
 from skxmc.search.beam import ROWS_AT_ONCE, auto_shortlist_size, search_csr, search_topk
 from skxmc.search.graph import SearchGraph
-from skxmc.search.parts import RankerRows
+from skxmc.search.parts import RankerColumns
 from skxmc.topk import TopK
 from skxmc.training.elias import EliasModel, freeze
 from skxmc.training.elias_sizes import HARD_LABELS
@@ -47,8 +47,9 @@ class EliasClassifier(BaseTrainedClassifier):
         What re-orders the best labels of a row, a recipe that is copied; "auto" is
         `skxmc.heads.SparseRanker()` where features are counts or weights of words (none negative,
         most of them zero), and nothing elsewhere; None leaves it out.
-    rerank_size : int, default=50
-        Labels re-ordered for each row, at least as many as are asked for.
+    rerank_size : int or "auto", default="auto"
+        Labels re-ordered for each row, at least as many as are asked for; "auto" is 50, or
+        3 k if that is more, where k labels are asked for.
     n_clusters : int or "auto", default="auto"
         Clusters C, a power of two; "auto" takes the smallest that leaves `max_leaf` labels each.
     max_leaf : int, default=100
@@ -65,8 +66,9 @@ class EliasClassifier(BaseTrainedClassifier):
     beam_width : int, default=20
         Clusters followed for each row, in training and prediction. May be set after `fit`.
     shortlist_size : int or "auto", default="auto"
-        Labels scored for each row in prediction (K). May be set after `fit`. "auto" is 800 + 12 k
-        for the best k labels: the first few want less than the first hundred.
+        Labels scored for each row in prediction (K), or paths to labels where embeddings have 256
+        dimensions or more. May be set after `fit`. "auto" is 700 + 18 k for the best k labels: the
+        first few want less than the first hundred.
     train_shortlist_size : int, default=256
         Labels scored for each row in stage 2.
     pool_size, n_negatives : int or "auto", default="auto"
@@ -165,9 +167,9 @@ class EliasClassifier(BaseTrainedClassifier):
     -----
     Scores are p = max_c(s_c a_cl)^path_power sigmoid(z_l), in [0, 1], and with a ranker, whose
     margins are m_l, p^(1 - share) sigmoid(2 m_l)^share. `predict` takes labels with p > 0.5, or
-    with a ranker those whose score is above 0.25, about where micro-averaged F1 is best: the mean is
-    a cautious one. `skxmc.calibration.CalibratedTopKClassifier` turns scores into probabilities and
-    finds the threshold of the data at hand. The rows held out under `early_stopping` are held out
+    with a ranker those whose score is above 0.25, about where micro-averaged F1 is best: the mean
+    is a cautious one. `skxmc.calibration.CalibratedTopKClassifier` turns scores into probabilities
+    and finds the threshold of the data at hand. The rows held out under `early_stopping` are held out
     from the network only.
 
     References
@@ -194,7 +196,7 @@ class EliasClassifier(BaseTrainedClassifier):
         encoder=None,
         *,
         ranker="auto",
-        rerank_size=50,
+        rerank_size="auto",
         n_clusters="auto",
         max_leaf=100,
         alpha=10.0,
@@ -320,14 +322,10 @@ class EliasClassifier(BaseTrainedClassifier):
         graph = freeze(model)
         if self.ranker_ is None:
             return graph
-        weight, r = self.ranker_.weight_, self.ranker_
-        return replace(
-            graph,
-            ranker=RankerRows(
-                weight.indptr, weight.indices, weight.data, r.bias_, r.share, weight.shape[1],
-                self.rerank_size,
-            ),
-        )  # fmt: skip
+        weight, bias, share = self.ranker_.weight_, self.ranker_.bias_, self.ranker_.share
+        size = 0 if self.rerank_size == "auto" else self.rerank_size
+        ranker = RankerColumns.from_rows(weight, bias, share=share, size=size)
+        return replace(graph, ranker=ranker)
 
     @property
     def graph_(self) -> SearchGraph:
@@ -407,7 +405,7 @@ class EliasClassifier(BaseTrainedClassifier):
     def _check_search_params(self):
         check_int(self, "beam_width", self.beam_width, minimum=1)
         check_count(self, "shortlist_size", minimum=1)
-        check_int(self, "rerank_size", self.rerank_size, minimum=1)
+        check_count(self, "rerank_size", minimum=1)
         check_n_jobs(self)
 
     def _check_params(self):

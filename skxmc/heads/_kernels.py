@@ -1,11 +1,9 @@
-"""Numba kernels of the sparse ranker: its training, and its step of the search.
+"""Numba kernels of the sparse ranker: its training, and margins of given candidates.
 
-Each label (in training) and each row (in search) is owned by one thread and summed in a fixed
+Each label (in training) and each row (of candidates) is owned by one thread and summed in a fixed
 order, so results do not depend on the number of threads. Signatures are lazy: read-only
 (memory-mapped) arrays work.
 """
-
-from typing import NamedTuple
 
 import numpy as np
 from numba import njit, prange
@@ -235,54 +233,6 @@ def candidate_dots(csr, n_features, candidates, label_csr, bias, n_parts):
     return out
 
 
-class RankerArrays(NamedTuple):
-    """Weights of a ranker: CSR rows of labels, biases, and its share in the final score."""
-
-    indptr: np.ndarray
-    indices: np.ndarray
-    weights: np.ndarray
-    bias: np.ndarray
-    share: np.float32
-
-
-@njit(cache=True, nogil=True)
-def rerank_rows(indptr, indices, data, ranker, candidates, log_p, dense, out_labels, out_scores):
-    """Score candidates (1 - share) log p + share log sigmoid(2 m), and keep the best of each row.
-
-    m is the margin of the row, scaled to unit length, on the label; ties go to the smaller label.
-    `dense` is scratch of one float32 a feature, all 0, and is handed back all 0. The outputs are
-    -1 and -inf where there are fewer candidates.
-    """
-    k = out_labels.shape[1]
-    weights = (ranker.indptr, ranker.indices, ranker.weights)
-    for i in range(candidates.shape[0]):
-        _spread(indptr, indices, data, i, dense)
-        n = 0
-        for q in range(candidates.shape[1]):
-            label = candidates[i, q]
-            if label < 0:
-                continue
-            score = _mean_score(
-                log_p[i, q], _margin(weights, ranker.bias, label, dense), ranker.share
-            )
-            n = _insert(out_labels[i], out_scores[i], n, k, label, score)
-        out_labels[i, n:] = -1
-        out_scores[i, n:] = -np.inf
-        for p in range(indptr[i], indptr[i + 1]):
-            dense[indices[p]] = 0.0
-
-
-@njit(cache=True, nogil=True, fastmath=_FAST)
-def _spread(indptr, indices, data, i, dense):
-    """Write a row, scaled to unit length, into dense scratch."""
-    squares = 0.0
-    for p in range(indptr[i], indptr[i + 1]):
-        squares += np.float64(data[p]) * np.float64(data[p])
-    factor = 1.0 / np.sqrt(squares) if squares > 0 else 0.0
-    for p in range(indptr[i], indptr[i + 1]):
-        dense[indices[p]] = np.float32(data[p] * factor)
-
-
 @njit(cache=True, nogil=True, fastmath=_FAST)
 def _margin(label_csr, bias, label, dense):
     """Compute the product of a label's row with a row spread over dense scratch, plus the bias."""
@@ -291,30 +241,3 @@ def _margin(label_csr, bias, label, dense):
     for p in range(indptr[label], indptr[label + 1]):
         margin += weights[p] * dense[indices[p]]
     return margin
-
-
-@njit(cache=True, nogil=True)
-def _mean_score(log_p, margin, share):
-    """Compute (1 - share) log p + share log sigmoid(2 m).
-
-    No fast arithmetic here, nor in the caller, which would hand it on: log p may be -inf.
-    """
-    x = np.float64(2 * margin)
-    sure = min(x, 0.0) - np.log1p(np.exp(-abs(x)))
-    if share == 1:
-        return np.float32(sure)
-    # in the precision they are kept in, or equal scores would not tie
-    return np.float32((1 - share) * log_p + share * sure)
-
-
-@njit(cache=True, nogil=True)
-def _insert(labels, scores, n, k, label, score):
-    """Put a candidate in its place among the n best so far, of which k are kept."""
-    if n == k and (score < scores[k - 1] or (score == scores[k - 1] and label > labels[k - 1])):
-        return n
-    q = min(n, k - 1)
-    while q > 0 and (scores[q - 1] < score or (scores[q - 1] == score and labels[q - 1] > label)):
-        labels[q], scores[q] = labels[q - 1], scores[q - 1]
-        q -= 1
-    labels[q], scores[q] = label, score
-    return min(n + 1, k)

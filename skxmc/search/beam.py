@@ -8,22 +8,28 @@ import numba
 import numpy as np
 import scipy.sparse as sp
 
-from skxmc.heads._kernels import rerank_rows
+from skxmc._sparse import as_csr
 from skxmc.search.fused import _kernels
 from skxmc.search.graph import SearchGraph
-from skxmc.search.parts import FeatureTable, RankerRows
+from skxmc.search.parts import FeatureTable, RankerColumns
 from skxmc.topk import TopK, empty_topk
 
-__all__ = ["ROWS_AT_ONCE", "auto_shortlist_size", "search_csr", "search_topk", "warm_up"]
+__all__ = [
+    "ROWS_AT_ONCE",
+    "auto_rerank_size",
+    "auto_shortlist_size",
+    "search_csr",
+    "search_topk",
+    "warm_up",
+]
 
-# Rows a thread takes at a time: enough for its caches, few enough to share a batch out evenly.
-ROWS_AT_ONCE = 256
-# Labels beyond k that codes choose and rows score again.
-SPARE = 32
+ROWS_AT_ONCE = _kernels.ROWS_AT_ONCE
+# Labels beyond k, at least, that are scored by their rows.
+SPARE = 8
 
 
 def auto_shortlist_size(k: int) -> int:
-    """Return a shortlist for the best k labels: 800 + 12 k.
+    """Return a shortlist for the best k labels: 700 + 18 k.
 
     Chosen on held-out rows: the first five labels hardly differ from those of a shortlist of 2000,
     at a lower cost. `benchmarks/bench_search_sizes.py` prints both for any model.
@@ -42,9 +48,31 @@ def auto_shortlist_size(k: int) -> int:
     --------
     >>> from skxmc.search.beam import auto_shortlist_size
     >>> auto_shortlist_size(5)
-    860
+    790
     """
-    return 800 + 12 * k
+    return 700 + 18 * k
+
+
+def auto_rerank_size(k: int) -> int:
+    """Return how many labels to re-order for the best k: 50, or 3 k if that is more.
+
+    Parameters
+    ----------
+    k : int
+        Labels wanted.
+
+    Returns
+    -------
+    size : int
+        Labels whose margins the ranker finds.
+
+    Examples
+    --------
+    >>> from skxmc.search.beam import auto_rerank_size
+    >>> auto_rerank_size(5), auto_rerank_size(100)
+    (50, 300)
+    """
+    return max(50, 3 * k)
 
 
 def search_topk(
@@ -58,8 +86,8 @@ def search_topk(
 ) -> TopK:
     """Find the k labels with the largest score p = max_c(s_c a_cl)^path_power * sigmoid(z_l).
 
-    Where the graph has a ranker, the best `ranker.size` of them, or k if that is more, are scored
-    anew, p^(1 - share) sigmoid(2 margin)^share, and the best k of these are the result.
+    Where the graph has a ranker, the best `ranker.size` of them, or k if that is more, get the
+    score p^(1 - share) sigmoid(2 margin)^share instead.
 
     Parameters
     ----------
@@ -72,8 +100,8 @@ def search_topk(
     beam_width : int
         Clusters followed; clipped to their number.
     shortlist_size : int or "auto", default="auto"
-        Labels scored at most, at least k; clipped to the number of labels. "auto" is
-        `auto_shortlist_size(k)`.
+        Labels scored at most, at least k; clipped to the number of labels. Where labels have bits,
+        paths followed at least. "auto" is `auto_shortlist_size(k)`.
     features : csr_array of shape (n_rows, n_features), float32, or None
         What the ranker reads.
 
@@ -87,8 +115,8 @@ def search_topk(
     As many threads work as Numba may use (`numba.set_num_threads`), but they are Python's own:
     the search is safe under every threading layer of Numba, and one batch alone starts none.
 
-    A shortlist is scored twice: by 4-bit codes, and the best k + max(32, k / 2) of it by the rows
-    of `label_weight`, whose scores are returned. Codes hardly ever miss one of the best k labels.
+    A shortlist is scored by vectors of few bits, which hardly ever miss one of the best k labels;
+    the best k + max(8, k / 2) by the rows of `label_weight`, whose scores are returned.
 
     References
     ----------
@@ -144,7 +172,7 @@ def search_csr(
     >>> from skxmc.search.graph import SearchGraph
     >>> from skxmc.search.parts import FeatureTable
     >>> eye, zero = np.eye(2, dtype=np.float32), np.zeros(2, np.float32)
-    >>> encoder = FeatureTable(eye, zero[:0], True, 1.0)
+    >>> encoder = FeatureTable.from_floats(eye, zero[:0], True, 1.0)
     >>> edges = np.array([[0, 1]], dtype=np.int32)
     >>> rows = 0 * eye[:1]
     >>> graph = SearchGraph.from_padded(rows, zero[:1], 1.0, edges, rows, eye, zero, encoder)
@@ -159,7 +187,7 @@ def search_csr(
         out = np.empty((rows.stop - rows.start, graph.embedding_dim), np.float32)
         _kernels.encode_rows(
             indptr[rows.start : rows.stop + 1], indices, data, encoder.table,
-            encoder.column_scale, encoder.unit_rows, encoder.length, out,
+            encoder.table_scale, encoder.column_scale, encoder.unit_rows, encoder.length, out,
         )  # fmt: skip
         return _read_only(out)
 
@@ -176,26 +204,22 @@ def _search(
     beam_width: int,
     shortlist_size: int | str,
 ) -> TopK:
-    ranker = graph.ranker
     if isinstance(shortlist_size, str):
         shortlist_size = auto_shortlist_size(k)
     beam_width = min(beam_width, graph.n_clusters)
-    shortlist_size = min(max(shortlist_size, k), graph.n_labels)
-    n_found = k if ranker is None else max(k, min(ranker.size, shortlist_size))
-    n_rescored = n_found + max(SPARE, n_found // 2)
-    log_alpha, path_power = float(np.log(graph.alpha)), np.float32(graph.path_power)
+    sizes = _sizes(k, min(max(shortlist_size, k), graph.n_labels), graph.ranker)
+    ranker = _NO_RANKER if graph.ranker is None else graph.ranker
+    powers = float(np.log(graph.alpha)), np.float32(graph.path_power), np.float32(ranker.share)
+    indptr, indices, data = _NO_FEATURES if features is None else features
     out = empty_topk(n_rows, k)
 
     def run(start: int) -> None:
         rows = slice(start, min(start + ROWS_AT_ONCE, n_rows))
-        final = TopK(out.indices[rows], out.scores[rows])
-        found = final if ranker is None else empty_topk(rows.stop - rows.start, n_found)
         _kernels.search_rows(
-            graph.arrays, embed(rows), log_alpha, path_power, shortlist_size, n_rescored,
-            graph.scratch(beam_width, n_found), found.indices, found.scores,
+            graph.arrays, embed(rows), indptr[rows.start : rows.stop + 1], indices, data,
+            ranker.arrays, powers, sizes, graph.scratch(beam_width, sizes, k),
+            out.indices[rows], out.scores[rows],
         )  # fmt: skip
-        if ranker is not None:
-            _rerank(graph, features, rows, found, final)
 
     if n_rows <= ROWS_AT_ONCE:
         if n_rows:
@@ -212,17 +236,14 @@ def _search(
     return out
 
 
-def _rerank(graph: SearchGraph, features, rows: slice, found: TopK, out: TopK) -> None:
-    """Let the ranker choose the final labels of some rows among those that were found."""
-    assert graph.ranker is not None
-    indptr, indices, data = features
-    with np.errstate(divide="ignore", invalid="ignore"):
-        log_p = np.log(found.scores)
-    rerank_rows(
-        indptr[rows.start : rows.stop + 1], indices, data, graph.ranker.arrays, found.indices,
-        log_p, graph.feature_scratch(), out.indices, out.scores,
-    )  # fmt: skip
-    np.exp(out.scores, out=out.scores, where=out.indices >= 0)
+def _sizes(k: int, shortlist_size: int, ranker: RankerColumns | None) -> _kernels.Sizes:
+    """How many labels go how far, such that hardly any of the best k gets lost on the way."""
+    n_ranked = 0
+    if ranker is not None:
+        n_ranked = max(k, ranker.size) if ranker.size else auto_rerank_size(k)
+    n_rescored = k + max(SPARE, k // 2)
+    n_coded = 64 + 2 * max(n_ranked, n_rescored)
+    return _kernels.Sizes(shortlist_size, n_coded, n_ranked, n_rescored)
 
 
 def warm_up() -> None:
@@ -234,10 +255,9 @@ def warm_up() -> None:
     >>> warm_up()
     """
     one = np.ones((1, 1), np.float32)
-    encoder = FeatureTable(one, np.zeros(0, np.float32), True, 1.0)
+    encoder = FeatureTable.from_floats(one, np.zeros(0, np.float32), True, 1.0)
     edges = np.zeros((1, 1), np.int32)
-    starts = np.arange(2, dtype=np.int32)
-    ranker = RankerRows(starts, np.zeros(1, np.int32), one[0], one[0], 0.5, 1, 1)
+    ranker = RankerColumns.from_rows(sp.csr_array(one), one[0], share=0.5, size=1)
     graph = SearchGraph.from_padded(one, one[0], 1.0, edges, one, one, one[0], encoder)
     graph = replace(graph, ranker=ranker)
     for precision in (graph, graph.reduced()):
@@ -253,3 +273,11 @@ def _read_only(array: np.ndarray) -> np.ndarray:
     view = np.ascontiguousarray(array).view()
     view.flags.writeable = False
     return view
+
+
+# What stands in the kernels' arguments where there is no ranker.
+_NO_FEATURES = _csr_arrays(as_csr(np.zeros((0, 0), np.float32)))
+_NO_RANKER = RankerColumns(
+    np.zeros((0, 4), np.int32), np.zeros((0, 2), np.int32), np.zeros(0, np.uint64),
+    np.zeros(0, np.float32), share=0.0, size=0,
+)  # fmt: skip

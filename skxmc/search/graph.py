@@ -8,16 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from skxmc.search.codes import pack_rows, round_rows, sketch_rows
+from skxmc.search.codes import pack_rows, round_rows, sign_rows, sketch_rows
 from skxmc.search.folder import read_folder, write_folder
-from skxmc.search.fused._kernels import Graph, Scratch, make_scratch
-from skxmc.search.parts import FeatureTable, RankerRows, freeze_arrays
+from skxmc.search.fused._kernels import Graph, Scratch, Sizes, make_scratch
+from skxmc.search.parts import FeatureTable, RankerColumns, freeze_arrays
 
 __all__ = ["SearchGraph"]
 
 # Clusters from which a graph gets a sketch of them, and embedding width over sketch width.
 _SKETCH_FROM = 4096
 _SKETCH_SHARE = 4
+# Embedding width from which labels get bits: with fewer they tell little, and codes are cheap.
+_BITS_FROM = 256
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,16 @@ class SearchGraph:
     edge_keys : ndarray of shape (n_edges,), float32
         Log edge weights plus `prior_weight` times the label's bias: labels are shortlisted by the
         largest sum of a cluster's log score and an edge's key.
+    edge_bits : ndarray of shape (n_edges, ceil(embedding_dim / 64)) or (n_edges, 0), uint64
+        The vectors of the edges' labels in one bit, as `sign_rows` makes them; they choose the
+        labels that `label_codes` score. By edge, so that a search reads them in one go. Empty for
+        none.
+    edge_scale : ndarray of shape (n_edges,), float32
+        As `sign_rows` returns it, by edge.
+    edge_bias : ndarray of shape (n_edges,), float32
+        Label biases, by edge.
+    bit_axes : ndarray of shape (2, embedding_dim), float32
+        As `sign_rows` returns it.
     label_codes : ndarray of shape (n_labels, (embedding_dim + 1) // 2), uint8
         Label vectors in 4 bits, as `pack_rows` makes them; they choose the few labels
         that `label_weight` scores.
@@ -60,7 +72,7 @@ class SearchGraph:
         How sparse rows become embeddings; None where that is not done by a table alone.
     path_power : float
         Exponent of the path score in the score p of a label.
-    ranker : RankerRows or None
+    ranker : RankerColumns or None
         What re-orders the best labels; None leaves p as it is.
 
     Examples
@@ -87,6 +99,10 @@ class SearchGraph:
     labels: np.ndarray
     log_weights: np.ndarray
     edge_keys: np.ndarray
+    edge_bits: np.ndarray
+    edge_scale: np.ndarray
+    edge_bias: np.ndarray
+    bit_axes: np.ndarray
     label_codes: np.ndarray
     code_scale: np.ndarray
     label_weight: np.ndarray
@@ -94,7 +110,7 @@ class SearchGraph:
     label_bias: np.ndarray
     encoder: FeatureTable | None = None
     path_power: float = 1.0
-    ranker: RankerRows | None = None
+    ranker: RankerColumns | None = None
     _local: threading.local = field(
         default_factory=threading.local, init=False, repr=False, compare=False
     )
@@ -144,7 +160,8 @@ class SearchGraph:
         Returns
         -------
         graph : SearchGraph
-            With codes of its labels, and a sketch of its clusters where they are thousands.
+            With codes of its labels, bits of them where they are wide, and a sketch of its clusters
+            where they are thousands.
         """
         clusters, columns = np.nonzero(edges >= 0)
         labels, weights = edges[clusters, columns], log_weights[clusters, columns]
@@ -152,7 +169,11 @@ class SearchGraph:
         order = np.lexsort((labels, -keys, clusters))
         counts = np.bincount(clusters, minlength=edges.shape[0])
         codes, code_scale = pack_rows(label_weight)
+        bits, bit_scale, bit_axes = sign_rows(label_weight)
         n_clusters, width = cluster_weight.shape
+        if width < _BITS_FROM:
+            bits = bits[:, :0]
+        labels = labels[order].astype(np.int32)
         graph = cls(
             cluster_weight,
             cluster_bias,
@@ -160,9 +181,13 @@ class SearchGraph:
             np.zeros((0, 0), np.float32),
             alpha,
             np.concatenate(([0], np.cumsum(counts))).astype(np.int32),
-            labels[order].astype(np.int32),
+            labels,
             weights[order].astype(np.float32),
             keys[order].astype(np.float32),
+            bits[labels],
+            bit_scale[labels],
+            label_bias[labels],
+            bit_axes,
             codes,
             code_scale,
             label_weight,
@@ -294,13 +319,15 @@ class SearchGraph:
         rounded, scale = round_rows(self.label_weight, 127)
         return replace(self, label_weight=rounded, label_scale=scale * self.label_scale)
 
-    def scratch(self, beam_width: int, k: int) -> Scratch:
+    def scratch(self, beam_width: int, sizes: Sizes, k: int) -> Scratch:
         """Memory of the calling thread for searches of these sizes, made on first use.
 
         Parameters
         ----------
         beam_width : int
             Clusters followed.
+        sizes : Sizes
+            How many labels of a row go how far.
         k : int
             Labels a row.
 
@@ -310,29 +337,18 @@ class SearchGraph:
             To be used by this thread alone.
         """
         kept = getattr(self._local, "scratch", None)
-        sizes = (beam_width, k)
-        if kept is None or kept[0] != sizes:
-            reach = min(self.n_labels, beam_width * self._longest_row)
-            made = make_scratch(self.arrays, beam_width, reach, k)
+        asked = (beam_width, *sizes, k)
+        if kept is None or kept[0] != asked:
+            reach = beam_width * self._longest_row
+            if not self.edge_bits.size:  # of the paths to a label only one is kept
+                reach = min(self.n_labels, reach)
+            made = make_scratch(self.arrays, beam_width, reach, sizes, k)
             if kept is not None:  # the marks, as many as labels, are in use
                 paths = made.paths._replace(mark=kept[1].paths.mark, first=kept[1].paths.first)
                 made = made._replace(paths=paths)
-            kept = (sizes, made)
+            kept = (asked, made)
             self._local.scratch = kept
         return kept[1]
-
-    def feature_scratch(self) -> np.ndarray:
-        """Memory of the calling thread for the features of one row, made on first use.
-
-        Returns
-        -------
-        dense : ndarray of shape (n_features,), float32
-            All 0, and to be left so.
-        """
-        assert self.ranker is not None
-        if not hasattr(self._local, "features"):
-            self._local.features = np.zeros(self.ranker.n_features, np.float32)
-        return self._local.features
 
     @cached_property
     def _longest_row(self) -> int:
@@ -349,7 +365,7 @@ class SearchGraph:
 
 
 # Fields of a graph that have arrays of their own, their names before these in a folder.
-_PARTS: dict[str, type] = {"encoder": FeatureTable, "ranker": RankerRows}
+_PARTS: dict[str, type] = {"encoder": FeatureTable, "ranker": RankerColumns}
 
 
 def _split(owner) -> tuple[dict[str, Any], dict[str, Any]]:

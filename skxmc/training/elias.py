@@ -304,7 +304,7 @@ def freeze_encoder(encoder: Encoder) -> FeatureTable | None:
     if type(encoder) is not BagOfWordsEncoder or len(encoder.layers):
         return None
     scale = encoder.column_scale if encoder.normalize == "scale" else None
-    return FeatureTable(
+    return FeatureTable.from_floats(
         encoder.table.weight.detach().cpu().numpy(),
         np.zeros(0, np.float32) if scale is None else scale,
         encoder.normalize == "rows",

@@ -11,9 +11,12 @@ from sklearn.exceptions import NotFittedError
 from sklearn.preprocessing import normalize
 from sklearn.svm import LinearSVC
 
-from skxmc.heads import SparseRanker, svm
-from skxmc.heads._kernels import RankerArrays, _signed_costs, _with_drawn, rerank_rows
+from skxmc._sparse import as_csr
+from skxmc.heads import SparseRanker, candidate_dots, svm
+from skxmc.heads._kernels import _signed_costs, _with_drawn
 from skxmc.heads.svm import training_pairs
+from skxmc.search.parts import RankerColumns
+from skxmc.search.ranking._kernels import find_margins, make_rank_scratch
 from skxmc.topk import TopK
 
 N_ROWS, N_FEATURES, N_LABELS, K = 60, 25, 7, 3
@@ -203,46 +206,24 @@ def test_rerank_against_brute_force(data, share, form):
         assert np.isneginf(out.scores[i, n:]).all()
 
 
-def test_kernel_of_the_search_is_rerank(data):
-    """The fused step against `rerank`: fewer places than candidates, more, padding, empty rows."""
+def test_the_search_finds_the_same_margins(data):
+    """The columns that the search reads against the rows of the ranker."""
     X, Y, top = data
     fitted = SparseRanker(**SHORTLISTS).fit(X, Y, top)
-    features, weight = sp.csr_array(X, dtype=np.float32), fitted.weight_
-    arrays = RankerArrays(
-        weight.indptr, weight.indices, weight.data, fitted.bias_, np.float32(fitted.share)
-    )
-    expected = fitted.rerank(X, top)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        log_p = np.log(top.scores)
-    for k in (1, 2, K + 2):
-        out = TopK(np.empty((N_ROWS, k), np.int64), np.empty((N_ROWS, k), np.float32))
-        dense = np.zeros(N_FEATURES, np.float32)
-        rerank_rows(
-            features.indptr, features.indices, features.data, arrays, top.indices,
-            log_p, dense, out.indices, out.scores,
+    features = as_csr(X)
+    ranker = RankerColumns.from_rows(fitted.weight_, fitted.bias_, share=fitted.share, size=0)
+    expected = candidate_dots(features, fitted.weight_, top, bias=fitted.bias_)
+    mark, scratch = np.zeros(N_LABELS, np.int32), make_rank_scratch(K)
+    for i in range(N_ROWS):
+        found = top.indices[i] >= 0
+        labels = top.indices[i][found].astype(np.int32)
+        find_margins(
+            features.indptr, features.indices, features.data, i, ranker.arrays, labels,
+            labels.size, mark, 1 + K * i, scratch,
         )  # fmt: skip
-        assert not dense.any()
-        n = min(k, K)
-        np.testing.assert_array_equal(out.indices[:, :n], expected.indices[:, :n])
-        np.testing.assert_allclose(out.scores[:, :n], expected.scores[:, :n], rtol=1e-4, atol=1e-6)
-        assert (out.indices[:, n:] == -1).all()
-        assert np.isneginf(out.scores[:, n:]).all()
-
-
-def test_ties_go_to_the_smaller_label(data):
-    X = data[0]
-    same = RankerArrays(
-        np.zeros(9, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32),
-        np.zeros(8, np.float32), np.float32(0.5),
-    )  # fmt: skip
-    labels = np.array([[5, 3, 7, -1, 1, 4]])
-    out = TopK(np.empty((1, 3), np.int64), np.empty((1, 3), np.float32))
-    one = sp.csr_array(X[[5]], dtype=np.float32)
-    rerank_rows(
-        one.indptr, one.indices, one.data, same, labels, np.zeros((1, 6), np.float32),
-        np.zeros(N_FEATURES, np.float32), out.indices, out.scores,
-    )  # fmt: skip
-    assert out.indices.tolist() == [[1, 3, 4]]
+        np.testing.assert_allclose(
+            scratch.margin[: labels.size], expected[i][found], rtol=1e-4, atol=1e-6
+        )
 
 
 def test_all_rows_are_one_vs_all(data, csr_container):

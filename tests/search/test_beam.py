@@ -162,10 +162,15 @@ def test_sparse_rows_are_encoded_and_searched():
     table = rng.normal(size=(30, 9)).astype(np.float32)
     scale = rng.random(30).astype(np.float32)
     for column_scale, unit_rows in [(scale[:0], True), (scale, False), (scale[:0], False)]:
-        with_encoder = replace(graph, encoder=FeatureTable(table, column_scale, unit_rows, 3.0))
+        with_encoder = replace(
+            graph, encoder=FeatureTable.from_floats(table, column_scale, unit_rows, 3.0)
+        )
         got = search_csr(with_encoder, as_csr(X), 7, **SIZES)
         dense = X.toarray().astype(np.float64) * (column_scale if column_scale.size else 1)
-        embeddings = dense @ table
+        encoder = with_encoder.encoder
+        rounded = encoder.table * encoder.table_scale.astype(np.float64)[:, None]
+        np.testing.assert_allclose(rounded, table, atol=np.abs(table).max() / 65000)
+        embeddings = dense @ rounded
         norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
         embeddings = 3.0 * embeddings / np.maximum(norms, 1e-12)
         expected = search_topk_reference(graph, embeddings, 7, **SIZES)

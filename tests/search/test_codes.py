@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from skxmc.search import beam as beam_module
 from skxmc.search._reference import search_topk_reference
 from skxmc.search.beam import search_topk
-from skxmc.search.codes import pack_rows, round_rows
-from skxmc.search.fused import _kernels
+from skxmc.search.coded import _kernels
+from skxmc.search.codes import pack_rows, round_rows, sign_rows
 from skxmc.search.graph import SearchGraph
+from skxmc.search.paths._kernels import bound_paths, make_path_scratch
 
 from .test_beam import assert_same_ranking, big_problem, problems
 
@@ -87,16 +88,16 @@ def test_logits_by_code_are_those_of_the_unpacked_rows(width):
     expected = unpack(codes, scale, width) @ embedding + bias
     for n in (1, 3, 4, 13):
         labels, out = rng.permutation(80)[:n].astype(np.int32), np.empty(n, np.float32)
-        _kernels._code_logits(arrays, query, labels, n, out)
+        _kernels._code_products(arrays, query, labels, n, out)
         np.testing.assert_allclose(out, expected[labels], rtol=1e-4, atol=1e-4)
 
 
 def test_quick_log_scores_are_close():
     z = np.linspace(-30, 30, 10001, dtype=np.float32)
-    path = np.full_like(z, -2)
-    got = z.copy()
-    _kernels._log_scores(path, np.float32(0.5), z.size, got)
-    np.testing.assert_allclose(got, -1 - np.logaddexp(0, -z.astype(np.float64)), atol=0.0065)
+    path, got = np.full_like(z, -2), np.empty_like(z)
+    half, twice = np.float32(0.5), np.float32(2.0)
+    _kernels.add_log_sigmoid(path, half, z, twice, z.size, got)
+    np.testing.assert_allclose(got, -1 - 2 * np.logaddexp(0, -z.astype(np.float64)), atol=0.013)
 
 
 def test_what_codes_choose_is_scored_by_the_rows():
@@ -135,6 +136,108 @@ def test_codes_alone_choose_as_the_unpacked_rows_would(problem):
     np.testing.assert_array_equal(got.indices >= 0, expected.indices >= 0)
     found = got.indices >= 0
     assert (got.scores[found] >= expected.scores[found] * 0.98 - 1e-30).all()
+
+
+def spread(bits, scale, axes):
+    """Rows that bits stand for."""
+    octets = bits.astype("<u8").view(np.uint8).reshape(*bits.shape, 8)
+    signs = np.unpackbits(octets, axis=2, bitorder="little").swapaxes(1, 2)
+    signs = signs.reshape(len(bits), -1)[:, : axes.shape[1]] * 2.0 - 1
+    return axes[0] + scale[:, None] * axes[1] * signs
+
+
+@pytest.mark.parametrize("width", [1, 63, 64, 200, 512])
+def test_bits_stand_for_rows_about_their_mean(width):
+    rng = np.random.default_rng(width)
+    rows = rng.normal(size=(300, width)) * rng.exponential(size=(300, 1))
+    rows = (rows * rng.exponential(size=width) + 3 * rng.normal(size=width)).astype(np.float32)
+    bits, scale, axes = sign_rows(rows)
+    assert bits.shape == (300, -(-width // 64))
+    np.testing.assert_allclose(axes[0], rows.mean(axis=0), rtol=1e-5)
+    near, rest = spread(bits, scale, axes), rows - axes[0]
+    assert ((near > axes[0]) == (rest > 0)).all()
+    # a row's product with itself is what it should be
+    np.testing.assert_allclose(
+        ((near - axes[0]) * rest).sum(axis=1), (rest**2).sum(axis=1), rtol=1e-3, atol=1e-4
+    )
+
+
+def test_bits_of_equal_rows_and_of_zeros():
+    for rows in (np.zeros((3, 5), np.float32), np.full((3, 5), 2.0, np.float32)):
+        bits, scale, axes = sign_rows(rows)
+        np.testing.assert_allclose(spread(bits, scale, axes), rows)
+
+
+@pytest.mark.parametrize("width", [3, 64, 200])
+def test_paths_come_with_logits_of_the_spread_rows(width):
+    """Follow all paths of two clusters; an embedding is rounded by half a step at most."""
+    graph, embeddings = wide_labels(width=width)
+    bits, scale, axes = sign_rows(graph.label_weight)
+    arrays = graph.arrays._replace(
+        edge_bits=bits[graph.labels], edge_scale=scale[graph.labels],
+        edge_bias=graph.label_bias[graph.labels], bit_axes=axes,
+    )  # fmt: skip
+    beam = np.array([2, 0], np.int32)
+    reach = int(np.diff(graph.indptr)[beam].sum())
+    paths = make_path_scratch(graph.n_labels, 2, reach)
+    scratch, logit = _kernels.make_code_scratch(1, bits.shape[1]), np.empty(reach, np.float32)
+    paths.base[:] = [-1, -2]
+    assert bound_paths(graph.indptr, graph.edge_keys, beam, reach, paths) == reach
+    assert _kernels.follow_paths(arrays, embeddings[0], paths, scratch, logit) == reach
+    edges = np.concatenate([np.arange(*graph.indptr[c : c + 2]) for c in beam])
+    labels = graph.labels[edges]
+    np.testing.assert_array_equal(paths.label, labels)
+    base = np.repeat([-1, -2], np.diff(graph.indptr)[beam])
+    np.testing.assert_allclose(paths.path, base + graph.log_weights[edges], rtol=1e-6)
+    scaled = embeddings[0] * axes[1]
+    step = np.abs(scaled).max() / 7
+    rounded = np.rint(scaled / step) * step
+    near = (spread(bits, scale, axes)[labels] - axes[0]) / axes[1]
+    wanted = near @ rounded + axes[0] @ embeddings[0] + graph.label_bias[labels]
+    np.testing.assert_allclose(logit, wanted, rtol=1e-3, atol=1e-2)
+
+
+def wide_labels(width=256):
+    return many_labels(seed=3, width=width)
+
+
+def test_what_bits_and_codes_choose_is_nearly_what_the_rows_would():
+    graph, embeddings = wide_labels()
+    assert graph.edge_bits.shape == (graph.labels.size, 4)
+    for k in (1, 5, 100):
+        got = search_topk(graph, embeddings, k, **MANY)
+        exact = search_topk_reference(graph, embeddings, k, **MANY)
+        same = [np.intersect1d(a, b).size for a, b in zip(got.indices, exact.indices, strict=True)]
+        assert np.mean(same) >= 0.98 * k
+        assert (np.diff(got.scores, axis=1) <= 0).all()
+
+
+def test_with_bits_a_row_does_not_depend_on_its_batch_and_finds_all_there_is():
+    graph, embeddings = wide_labels()
+    whole = search_topk(graph, embeddings, 5, **MANY)
+    for i in (0, 31, 33, 59):
+        alone = search_topk(graph, embeddings[i : i + 1], 5, **MANY)
+        np.testing.assert_array_equal(alone.indices[0], whole.indices[i])
+        np.testing.assert_array_equal(alone.scores[0], whole.scores[i])
+    # every label is in a cluster, and every cluster is followed
+    everything = search_topk(graph, embeddings[:2], 2000, beam_width=20, shortlist_size=2000)
+    assert (np.sort(everything.indices, axis=1) == np.arange(2000)).all()
+    exact = search_topk_reference(graph, embeddings[:2], 2000, beam_width=20, shortlist_size=2000)
+    assert_same_ranking(everything, exact)
+
+
+def test_labels_of_many_clusters_leave_room_for_others():
+    """All clusters lead to the same few labels first: k others are found nevertheless."""
+    graph, embeddings = wide_labels()
+    n_clusters, few = 20, np.arange(40)
+    edges = np.array([np.r_[few, 40 + 90 * c + np.arange(90)] for c in range(n_clusters)])
+    weights = np.where(np.arange(130) < 40, 0, -9).astype(np.float32)
+    crowded = SearchGraph.from_padded(
+        graph.cluster_weight, graph.cluster_bias, 10.0, edges.astype(np.int32),
+        np.tile(weights, (n_clusters, 1)), graph.label_weight, graph.label_bias + 20,
+    )  # fmt: skip
+    top = search_topk(crowded, embeddings, 60, beam_width=20, shortlist_size=300)
+    assert (top.indices >= 0).all()
 
 
 def test_int8_logits_keep_their_bound():

@@ -15,7 +15,7 @@ from skxmc._sparse import as_csr
 from skxmc.search import folder as folder_module
 from skxmc.search.beam import search_csr, search_topk
 from skxmc.search.graph import SearchGraph
-from skxmc.search.parts import FeatureTable, RankerRows
+from skxmc.search.parts import FeatureTable, RankerColumns
 
 from .test_beam import SIZES, big_problem
 
@@ -26,11 +26,9 @@ def with_encoder():
     table = rng.normal(size=(30, 9)).astype(np.float32)
     X = as_csr(sp.random_array((60, 30), density=0.2, rng=rng, dtype=np.float32))
     weight = as_csr(sp.random_array((graph.n_labels, 30), density=0.2, rng=rng, dtype=np.float32))
-    ranker = RankerRows(
-        weight.indptr, weight.indices, weight.data, rng.random(graph.n_labels, np.float32),
-        0.6, 30, 20,
-    )  # fmt: skip
-    encoder = FeatureTable(table, table[:0, 0], True, 3.0)
+    bias = rng.random(graph.n_labels, np.float32)
+    ranker = RankerColumns.from_rows(weight, bias, share=0.6, size=20)
+    encoder = FeatureTable.from_floats(table, table[:0, 0], True, 3.0)
     return replace(graph, encoder=encoder, ranker=ranker), X
 
 
@@ -180,6 +178,6 @@ def test_incomplete_and_later_folders_are_named(tmp_path):
     (tmp_path / "model" / "labels.npy").unlink()
     with pytest.raises(FileNotFoundError, match=r"labels\.npy is missing"):
         SearchGraph.load(tmp_path / "model")
-    index.write_text(json.dumps(json.loads(index.read_text()) | {"version": 2}))
-    with pytest.raises(ValueError, match="has version 2 of the format, this skxmc reads version 1"):
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"version": 3}))
+    with pytest.raises(ValueError, match="has version 3 of the format, this skxmc reads version 2"):
         SearchGraph.load(tmp_path / "model")

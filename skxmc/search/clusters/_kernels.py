@@ -10,21 +10,18 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from skxmc.search.numeric._kernels import best_bound, products, row_products
+from skxmc.search.numeric._kernels import best_bound, products, row_products, sum_exp
 
 # SKXMC_NUMBA_CACHE=0 compiles anew in each process, for where no cache can be written
 _CACHE = os.environ.get("SKXMC_NUMBA_CACHE", "1") != "0"
 # Clusters scored in full for each one of the beam, where a sketch chooses them.
 EXACT_PER_BEAM = 25
-# Shares below exp(-20) of the largest do not count in a softmax.
-_NEGLIGIBLE = np.float32(20.0)
 
 
 class ClusterScratch(NamedTuple):
     """Memory of one thread."""
 
     sketched: np.ndarray  # (block, sketch_width) float32, embeddings in the sketch's directions
-    zero: np.ndarray  # (sketch_width,) float32
     logits: np.ndarray  # (block, n_clusters) float32
     names: np.ndarray  # (n_clusters,) int32, every cluster
     order: np.ndarray  # (n_clusters,) int32
@@ -41,7 +38,6 @@ def make_cluster_scratch(
     n_near = min(n_clusters, EXACT_PER_BEAM * beam_width) if sketch_width else n_clusters
     return ClusterScratch(
         np.empty((block, sketch_width), np.float32),
-        np.zeros(sketch_width, np.float32),
         np.empty((block, n_clusters), np.float32),
         np.arange(n_clusters, dtype=np.int32),
         np.empty(n_clusters, np.int32),
@@ -55,12 +51,19 @@ def make_cluster_scratch(
 @njit(cache=_CACHE, nogil=True)
 def cluster_logits(embeddings, graph, scratch):
     """Logits of all clusters for a block of rows, by the sketch if it leaves clusters out."""
-    if scratch.near.shape[0] == scratch.order.shape[0]:
-        products(embeddings, graph.cluster_weight, graph.cluster_bias, scratch.logits)
-        return
-    products(embeddings, graph.sketch_basis, scratch.zero, scratch.sketched)
-    sketched = scratch.sketched[: embeddings.shape[0]]
-    products(sketched, graph.sketch, graph.cluster_bias, scratch.logits)
+    n_rows, n_clusters = embeddings.shape[0], scratch.logits.shape[1]
+    vectors, weight = embeddings, graph.cluster_weight
+    if scratch.near.shape[0] < n_clusters:
+        products(embeddings, graph.sketch_basis, scratch.sketched)
+        vectors, weight = scratch.sketched[:n_rows], graph.sketch
+    if n_rows > 2:
+        products(vectors, weight, scratch.logits)
+    else:
+        # the other way round four clusters at a time, not one row in four places
+        products(weight, vectors, scratch.logits[:n_rows].T)
+    for i in range(n_rows):
+        for c in range(n_clusters):
+            scratch.logits[i, c] += graph.cluster_bias[c]
 
 
 @njit(cache=_CACHE, nogil=True)
@@ -84,10 +87,7 @@ def select_beam(graph, embedding, at, log_alpha, scratch, log_scores):
             beam[b], beam_logit[b] = near[q], near_logit[q]
             n += 1
     largest = beam_logit[0]
-    mass = 0.0
-    for c in range(logits.shape[0]):
-        if logits[c] > largest - _NEGLIGIBLE:
-            mass += np.exp(logits[c] - largest)
+    mass = sum_exp(logits, largest)
     shift = np.float32(log_alpha - np.log(mass)) - largest
     for b in range(width):
         log_scores[b] = min(np.float32(0.0), shift + beam_logit[b])

@@ -18,19 +18,32 @@ from skxmc.search.clusters._kernels import (
     make_cluster_scratch,
     select_beam,
 )
-from skxmc.search.numeric._kernels import row_products
+from skxmc.search.coded._kernels import (
+    CodeScratch,
+    add_log_sigmoid,
+    code_logits,
+    follow_paths,
+    make_code_scratch,
+)
+from skxmc.search.numeric._kernels import best_bound, keep_best, row_products
 from skxmc.search.paths._kernels import (
     PathScratch,
-    keep_best,
+    bound_paths,
     make_path_scratch,
+    merge_paths,
     shortlist_labels,
 )
+from skxmc.search.ranking._kernels import RankScratch, find_margins, make_rank_scratch
 
 # SKXMC_NUMBA_CACHE=0 compiles anew in each process, for where no cache can be written
 _CACHE = os.environ.get("SKXMC_NUMBA_CACHE", "1") != "0"
 _SUMS = {"reassoc", "contract", "nsz"}
 # Rows whose cluster scores are made together: their embeddings stay in the second-level cache.
 BLOCK = 32
+# Rows a thread takes at a time: enough for its caches, few enough to share a batch out evenly.
+ROWS_AT_ONCE = 256
+# Labels kept from stage to stage, of all rows of a block: a megabyte or so.
+_KEPT = 2**17
 
 
 class Graph(NamedTuple):
@@ -44,6 +57,10 @@ class Graph(NamedTuple):
     labels: np.ndarray
     log_weights: np.ndarray
     edge_keys: np.ndarray
+    edge_bits: np.ndarray
+    edge_scale: np.ndarray
+    edge_bias: np.ndarray
+    bit_axes: np.ndarray
     label_codes: np.ndarray
     code_scale: np.ndarray
     label_weight: np.ndarray
@@ -51,25 +68,57 @@ class Graph(NamedTuple):
     label_bias: np.ndarray
 
 
+class Sizes(NamedTuple):
+    """How many labels of a row go how far."""
+
+    shortlist: int  # found over paths; with bits, paths followed at least
+    coded: int  # paths whose labels are scored by their codes, chosen by their bits
+    ranked: int  # whose margins are found, chosen by their codes; 0 without a ranker
+    rescored: int  # scored by their rows
+
+
+class Kept(NamedTuple):
+    """Labels of a block of rows on their way through the stages."""
+
+    length: np.ndarray  # (n_rows,) int32, labels of each row
+    label: np.ndarray  # (n_rows, width) int32
+    path: np.ndarray  # (n_rows, width) float32, best log path score
+    other: np.ndarray  # (n_rows, width) float32, key after the codes, margin after the ranker
+
+
 class Scratch(NamedTuple):
     """Memory of one thread, kept from call to call."""
 
     clusters: ClusterScratch
     paths: PathScratch
-    query: np.ndarray  # (2, code_width) float32, an embedding as `_code_logits` takes it
-    logit: np.ndarray  # (reach,) float32, of the shortlist
+    codes: CodeScratch
+    ranks: RankScratch
+    kept: Kept
+    logit: np.ndarray  # (reach,) float32
     best_key: np.ndarray  # (k,) float32
     best_label: np.ndarray  # (k,) int32
     best_heap: np.ndarray  # (k,) int32
 
 
-def make_scratch(graph: Graph, beam_width: int, reach: int, k: int) -> Scratch:
+def make_scratch(graph: Graph, beam_width: int, reach: int, sizes: Sizes, k: int) -> Scratch:
     """Allocate the memory that `search_rows` works in; a beam leads to `reach` labels at most."""
     n_labels, code_width = graph.label_codes.shape
+    width = sizes.shortlist
+    if graph.edge_bits.shape[1] > 0:
+        width = sizes.coded + max(sizes.ranked, sizes.rescored)
+    width = min(reach, width)
+    kept = (max(BLOCK, min(ROWS_AT_ONCE, _KEPT // max(width, 1))), width)
     return Scratch(
         make_cluster_scratch(BLOCK, graph.cluster_bias.size, graph.sketch.shape[1], beam_width),
         make_path_scratch(n_labels, beam_width, reach),
-        np.empty((2, code_width), np.float32),
+        make_code_scratch(code_width, graph.edge_bits.shape[1]),
+        make_rank_scratch(min(width, sizes.ranked)),
+        Kept(
+            np.empty(kept[0], np.int32),
+            np.empty(kept, np.int32),
+            np.empty(kept, np.float32),
+            np.empty(kept, np.float32),
+        ),
         np.empty(reach, np.float32),
         np.empty(k, np.float32),
         np.empty(k, np.int32),
@@ -78,12 +127,13 @@ def make_scratch(graph: Graph, beam_width: int, reach: int, k: int) -> Scratch:
 
 
 @njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
-def encode_rows(indptr, indices, data, table, column_scale, unit_rows, length, out):
+def encode_rows(
+    indptr, indices, data, table, table_scale, column_scale, unit_rows, length, out
+):  # fmt: skip
     """Embed sparse rows: a weighted sum of table rows, brought to one length.
 
     `column_scale` of size 0 leaves values as they are; `unit_rows` scales rows to length 1 first.
     """
-    width = table.shape[1]
     for i in range(out.shape[0]):
         start, stop = indptr[i], indptr[i + 1]
         factor = np.float64(1.0)
@@ -95,28 +145,61 @@ def encode_rows(indptr, indices, data, table, column_scale, unit_rows, length, o
                 factor = 1.0 / np.sqrt(squares)
         row = out[i]
         row[:] = 0
-        for p in range(start, stop):
-            value = np.float32(data[p] * factor)
+        for p in range(start, stop, 2):
+            last = min(p + 1, stop - 1)
+            f, g = indices[p], indices[last]
+            v, w = np.float32(data[p] * factor), np.float32(data[last] * factor)
             if column_scale.size > 0:
-                value = data[p] * column_scale[indices[p]]
-            source = table[indices[p]]
-            for j in range(width):
-                row[j] += value * source[j]
+                v, w = data[p] * column_scale[f], data[last] * column_scale[g]
+            if last == p:
+                w = np.float32(0.0)
+            _add_two(table[f], v * table_scale[f], table[g], w * table_scale[g], row)
         squares32 = np.float32(0.0)
-        for j in range(width):
+        for j in range(row.shape[0]):
             squares32 += row[j] * row[j]
         # the smallest norm is torch's, in torch.nn.functional.normalize
         scale = np.float32(length) / max(np.sqrt(squares32), np.float32(1e-12))
-        for j in range(width):
+        for j in range(row.shape[0]):
             row[j] *= scale
+
+
+@njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
+def _add_two(first, v, second, w, out):
+    """Add two rows of whole numbers, each times a factor: two at a time for fewer stores."""
+    for j in range(out.shape[0]):
+        out[j] += v * np.float32(first[j]) + w * np.float32(second[j])
 
 
 @njit(cache=_CACHE, nogil=True)
 def search_rows(
-    graph, embeddings, log_alpha, path_power, shortlist_size, n_rescored, scratch, labels, scores
+    graph, embeddings, indptr, indices, data, ranker, alpha_and_powers, sizes, scratch, labels,
+    scores,
 ):  # fmt: skip
-    """Write the best labels of each row into `labels` and `scores`, both (n_rows, k)."""
-    n_rows = embeddings.shape[0]
+    """Write the best labels of each row into `labels` and `scores`, both (n_rows, k).
+
+    `alpha_and_powers` are log alpha, the exponent of paths and the ranker's share; the CSR arrays
+    are what the ranker reads. All rows of a block go through a stage before the next: what a stage
+    reads of the model stays in the caches.
+    """
+    block = scratch.kept.length.shape[0]
+    for start in range(0, embeddings.shape[0], block):
+        rows = slice(start, min(embeddings.shape[0], start + block))
+        own = embeddings[rows]
+        _choose_by_paths(graph, own, alpha_and_powers, sizes, scratch)
+        _choose_by_codes(graph, own, alpha_and_powers, sizes, scratch)
+        if sizes.ranked > 0:
+            _choose_by_margins(
+                indptr[rows.start : rows.stop + 1], indices, data, ranker, alpha_and_powers, sizes,
+                scratch,
+            )  # fmt: skip
+        _write_best(graph, own, alpha_and_powers, scratch, labels[rows], scores[rows])
+
+
+@njit(cache=_CACHE, nogil=True)
+def _choose_by_paths(graph, embeddings, alpha_and_powers, sizes, scratch):
+    """Keep the labels of each row's shortlist; where there are bits, those that score best."""
+    log_alpha, path_power, _ = alpha_and_powers
+    kept, n_rows = scratch.kept, embeddings.shape[0]
     for start in range(0, n_rows, BLOCK):
         stop = min(n_rows, start + BLOCK)
         cluster_logits(embeddings[start:stop], graph, scratch.clusters)
@@ -124,89 +207,100 @@ def search_rows(
             select_beam(
                 graph, embeddings[i], i - start, log_alpha, scratch.clusters, scratch.paths.base
             )
-            n = shortlist_labels(
-                graph.indptr, graph.labels, graph.edge_keys, graph.log_weights,
-                scratch.clusters.beam, shortlist_size, scratch.paths,
-            )  # fmt: skip
-            if n > n_rescored:
-                n = _choose_by_codes(graph, embeddings[i], path_power, n, n_rescored, scratch)
-            n_best = _best_labels(graph, embeddings[i], path_power, n, scratch)
-            # a ranker of the best few would put its own scores into best_key here
-            _write_best(n_best, scratch, labels[i], scores[i])
+            kept.length[i] = (
+                _choose_by_bits(graph, embeddings[i], path_power, sizes, scratch, i)
+                if graph.edge_bits.shape[1] > 0
+                else _choose_by_keys(graph, sizes, scratch, i)
+            )
 
 
 @njit(cache=_CACHE, nogil=True)
-def _choose_by_codes(graph, embedding, path_power, n, size, scratch):
-    """Keep those `size` labels of a shortlist of n that score best by their codes."""
-    _prepare_query(embedding, scratch.query)
-    _code_logits(graph, scratch.query, scratch.paths.label, n, scratch.logit)
-    _log_scores(scratch.paths.path, path_power, n, scratch.logit)
-    return keep_best(scratch.logit, n, size, scratch.paths)
+def _choose_by_keys(graph, sizes, scratch, i):
+    """Keep the labels of a row with the best keys; returns how many."""
+    paths, kept = scratch.paths, scratch.kept
+    n = shortlist_labels(
+        graph.indptr, graph.labels, graph.edge_keys, graph.log_weights, scratch.clusters.beam,
+        sizes.shortlist, paths,
+    )  # fmt: skip
+    kept.label[i, :n], kept.path[i, :n] = paths.label[:n], paths.path[:n]
+    return n
 
 
 @njit(cache=_CACHE, nogil=True)
-def _prepare_query(embedding, query):
-    """Turn an embedding into factors of codes' low halves and of whole bytes.
-
-    A byte is 16 high + low: the high half's factor goes on the byte, the excess off the low half's.
-    """
-    width = query.shape[1]
-    for j in range(width):
-        high = embedding[width + j] if width + j < embedding.shape[0] else np.float32(0.0)
-        query[1, j] = high / np.float32(16.0)
-        query[0, j] = embedding[j] - query[1, j]
-
-
-@njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
-def _code_logits(graph, query, labels, n, out):
-    """Logits of n labels by their codes: two numbers from 0 to 15 a byte, 8 stands for zero."""
-    codes, low, byte = graph.label_codes, query[0], query[1]
-    zero = np.float32(0.0)
-    for j in range(low.shape[0]):
-        zero += np.float32(8.0) * low[j] + np.float32(136.0) * byte[j]
-    for q in range(0, n, 4):
-        q1, q2, q3 = min(q + 1, n - 1), min(q + 2, n - 1), min(q + 3, n - 1)
-        c0, c1, c2, c3 = codes[labels[q]], codes[labels[q1]], codes[labels[q2]], codes[labels[q3]]
-        z0 = z1 = z2 = z3 = np.float32(0.0)
-        for j in range(low.shape[0]):
-            # as int32: of bytes LLVM makes narrow vectors, slower by half
-            b0, b1, b2, b3 = np.int32(c0[j]), np.int32(c1[j]), np.int32(c2[j]), np.int32(c3[j])
-            z0 += low[j] * np.float32(b0 & 15) + byte[j] * np.float32(b0)
-            z1 += low[j] * np.float32(b1 & 15) + byte[j] * np.float32(b1)
-            z2 += low[j] * np.float32(b2 & 15) + byte[j] * np.float32(b2)
-            z3 += low[j] * np.float32(b3 & 15) + byte[j] * np.float32(b3)
-        out[q], out[q1], out[q2], out[q3] = z0, z1, z2, z3
-    for q in range(n):
-        out[q] = (out[q] - zero) * graph.code_scale[labels[q]] + graph.label_bias[labels[q]]
+def _choose_by_bits(graph, embedding, path_power, sizes, scratch, i):
+    """Keep the labels of the paths of a row that score best by their labels' bits."""
+    paths, kept, logit = scratch.paths, scratch.kept, scratch.logit
+    bound_paths(graph.indptr, graph.edge_keys, scratch.clusters.beam, sizes.shortlist, paths)
+    n_paths = follow_paths(graph, embedding, paths, scratch.codes, logit)
+    add_log_sigmoid(paths.path, path_power, logit, np.float32(1.0), n_paths, paths.key)
+    needed = max(sizes.ranked, sizes.rescored)
+    followed = sizes.coded
+    while True:
+        bound = best_bound(paths.key, paths.label, n_paths, followed, paths.order)
+        n = merge_paths(n_paths, bound, paths, kept.label[i], kept.path[i])
+        if n >= needed or followed >= n_paths:
+            return n
+        followed += needed  # many paths led to the same labels
 
 
-@njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
-def _log_scores(path, path_power, n, logit):
-    """Turn logits z into log scores, path_power log path + log sigmoid(z), to within 0.006.
+@njit(cache=_CACHE, nogil=True)
+def _choose_by_codes(graph, embeddings, alpha_and_powers, sizes, scratch):
+    """Keep the labels that score best by their codes; their log scores go into `other`."""
+    kept, order = scratch.kept, scratch.paths.order
+    size = sizes.ranked if sizes.ranked > 0 else sizes.rescored
+    for i in range(embeddings.shape[0]):
+        n, label, path, key = kept.length[i], kept.label[i], kept.path[i], kept.other[i]
+        if n > size or sizes.ranked > 0:
+            code_logits(graph, embeddings[i], label, n, scratch.codes, scratch.logit)
+            add_log_sigmoid(path, alpha_and_powers[1], scratch.logit, np.float32(1.0), n, key)
+            kept.length[i] = keep_best(key, label, path, key, n, size, order)
 
-    log sigmoid(z) = min(z, 0) - log(1 + exp(-|z|)), whose last part is fitted by a fraction: it
-    only orders labels by their codes, and unlike exponentials it runs in vectors.
-    """
-    for q in range(n):
-        t = abs(logit[q])
-        below = np.float32(1.0) + t * (
-            np.float32(0.852) + t * (np.float32(-0.092) + t * np.float32(0.4225))
+
+@njit(cache=_CACHE, nogil=True)
+def _choose_by_margins(indptr, indices, data, ranker, alpha_and_powers, sizes, scratch):
+    """Keep the labels that score best by codes and margins; their margins go into `other`."""
+    kept, paths, logit = scratch.kept, scratch.paths, scratch.logit
+    margin, share = scratch.ranks.margin, alpha_and_powers[2]
+    for i in range(indptr.shape[0] - 1):
+        n, label, other = kept.length[i], kept.label[i], kept.other[i]
+        find_margins(
+            indptr, indices, data, i, ranker, label, n, paths.mark, paths.first[0], scratch.ranks
         )
-        rest = np.float32(np.log(2.0)) / below
-        logit[q] = path_power * path[q] + min(logit[q], np.float32(0.0)) - rest
+        paths.first[0] += n
+        for q in range(n):
+            logit[q] = np.float32(2.0) * margin[q]
+        add_log_sigmoid(other, np.float32(1.0) - share, logit, share, n, paths.key)
+        other[:n] = margin[:n]
+        kept.length[i] = keep_best(
+            paths.key, label, kept.path[i], other, n, sizes.rescored, paths.order
+        )
 
 
 @njit(cache=_CACHE, nogil=True)
-def _best_labels(graph, embedding, path_power, n, scratch):
-    """Score a shortlist of n labels and keep the best k; returns how many."""
-    label, path, logit = scratch.paths.label, scratch.paths.path, scratch.logit
+def _write_best(graph, embeddings, alpha_and_powers, scratch, labels, scores):
+    """Score what is left by label rows, and sort the best k of each row into the result."""
+    path_power, share = alpha_and_powers[1], alpha_and_powers[2]
+    kept, logit = scratch.kept, scratch.logit
     key, name, heap = scratch.best_key, scratch.best_label, scratch.best_heap
-    _row_logits(graph, embedding, label, n, logit)
-    n_best = 0
-    for q in range(n):
-        score = np.exp(path_power * path[q]) / (np.float32(1.0) + np.exp(-logit[q]))
-        n_best = _offer(key, name, heap, n_best, key.shape[0], score, label[q])
-    return n_best
+    for i in range(embeddings.shape[0]):
+        n, label, path, margin = kept.length[i], kept.label[i], kept.path[i], kept.other[i]
+        _row_logits(graph, embeddings[i], label, n, logit)
+        n_best = 0
+        for q in range(n):
+            if share > 0:
+                log_p = path_power * path[q] + _log_sigmoid(logit[q])
+                sure = _log_sigmoid(2 * margin[q])
+                score = np.float32(np.exp((1 - share) * log_p + share * sure))
+            else:
+                score = np.exp(path_power * path[q]) / (np.float32(1.0) + np.exp(-logit[q]))
+            n_best = _offer(key, name, heap, n_best, key.shape[0], score, label[q])
+        _empty_heap(n_best, scratch, labels[i], scores[i])
+
+
+@njit(cache=_CACHE, nogil=True)
+def _log_sigmoid(x):
+    y = np.float64(x)
+    return min(y, 0.0) - np.log1p(np.exp(-abs(y)))
 
 
 @njit(cache=_CACHE, nogil=True)
@@ -218,7 +312,7 @@ def _row_logits(graph, embedding, labels, n, out):
 
 
 @njit(cache=_CACHE, nogil=True)
-def _write_best(n_best, scratch, labels, scores):
+def _empty_heap(n_best, scratch, labels, scores):
     """Empty the heap of the best labels, worst first, into one row of the result."""
     key, label, heap = scratch.best_key, scratch.best_label, scratch.best_heap
     labels[n_best:] = -1

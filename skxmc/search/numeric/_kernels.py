@@ -1,21 +1,49 @@
-"""Numba kernels that the others of the search share: products of rows, selections."""
+"""Numba kernels that the others of the search share: products of rows, selections, bits."""
 
 import os
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import intrinsic
 
 # SKXMC_NUMBA_CACHE=0 compiles anew in each process, for where no cache can be written
 _CACHE = os.environ.get("SKXMC_NUMBA_CACHE", "1") != "0"
 _SUMS = {"reassoc", "contract", "nsz"}
 
 
+# log2(e), and log(2) in two parts: the first has few bits, so that its multiples are exact
+_LOG2E = np.float32(1.4426950408889634)
+_LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
+
+
+@intrinsic
+def _power_of_two(typing_context, exponent):
+    """Make 2^n as float32 from its bits, for n from -126 to 127."""
+
+    def generate(context, builder, signature, arguments):
+        int32 = arguments[0].type
+        bits = builder.shl(builder.add(arguments[0], int32(127)), int32(23))
+        return builder.bitcast(bits, context.get_value_type(types.float32))
+
+    return types.float32(types.int32), generate
+
+
+@intrinsic
+def count_bits(typing_context, word):
+    """Count the bits that are set: an instruction of the processor, which Numba has no name for."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.ctpop(arguments[0])
+
+    return types.uint64(types.uint64), generate
+
+
 @njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
-def products(embeddings, weight, bias, out):
-    """Products of all embeddings and weight rows, plus bias; four and two of them at a time.
+def products(embeddings, weight, out):
+    """Products of all embeddings and weight rows, four and two of them at a time.
 
     At the edges a row stands in twice, so that every sum comes from the same loop: what comes out
-    for an embedding does not depend on its neighbours.
+    for an embedding does not depend on its neighbours, nor on which of the two come in fours.
     """
     last_row, last = embeddings.shape[0] - 1, weight.shape[0] - 1
     for c in range(0, last + 1, 2):
@@ -34,10 +62,10 @@ def products(embeddings, weight, bias, out):
                 w1 += e1[j] * w[j]
                 w2 += e2[j] * w[j]
                 w3 += e3[j] * w[j]
-            out[i, c], out[i, d] = v0 + bias[c], w0 + bias[d]
-            out[i1, c], out[i1, d] = v1 + bias[c], w1 + bias[d]
-            out[i2, c], out[i2, d] = v2 + bias[c], w2 + bias[d]
-            out[i3, c], out[i3, d] = v3 + bias[c], w3 + bias[d]
+            out[i, c], out[i, d] = v0, w0
+            out[i1, c], out[i1, d] = v1, w1
+            out[i2, c], out[i2, d] = v2, w2
+            out[i3, c], out[i3, d] = v3, w3
 
 
 @njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
@@ -57,6 +85,30 @@ def row_products(weight, embedding, rows, n, out):
             z2 += embedding[j] * np.float32(w2[j])
             z3 += embedding[j] * np.float32(w3[j])
         out[q], out[q1], out[q2], out[q3] = z0, z1, z2, z3
+
+
+@njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
+def sum_exp(x, largest):
+    """Sum exp(x - largest), of which no term is above 1, to float32 precision.
+
+    exp(t) = 2^n exp(r) with a series for r, because vectors have no exponential of their own.
+    Below exp(-80) nothing counts.
+    """
+    total = np.float32(0.0)
+    for q in range(x.shape[0]):
+        t = max(x[q] - largest, np.float32(-80.0))
+        # shifted up to be positive, so that cutting off is rounding
+        n = np.int32(t * _LOG2E + np.float32(128.5)) - np.int32(128)
+        r = (t - np.float32(n) * _LN2_HIGH) - np.float32(n) * _LN2_LOW
+        series = np.float32(1 / 720)
+        series = series * r + np.float32(1 / 120)
+        series = series * r + np.float32(1 / 24)
+        series = series * r + np.float32(1 / 6)
+        series = series * r + np.float32(1 / 2)
+        series = series * r + np.float32(1.0)
+        series = series * r + np.float32(1.0)
+        total += series * _power_of_two(n)
+    return total
 
 
 @njit(cache=_CACHE, nogil=True)
@@ -81,6 +133,24 @@ def best_bound(key, name, n, size, order):
                 order[q] = np.iinfo(np.int32).min
         bound, _ = _find_bound(order[:n], size)
     return bound
+
+
+@njit(cache=_CACHE, nogil=True)
+def keep_best(key, label, first, second, n, size, order):
+    """Keep the `size` of n labels with the largest keys, ties by the smaller; returns how many.
+
+    They and the two arrays that go with them move to the front, in the order they were in; `second`
+    may be `key`.
+    """
+    if n <= size:
+        return n
+    bound = best_bound(key, label, n, size, order)
+    kept = 0
+    for q in range(n):
+        # written in any case, and overwritten by the next if not kept: no branch to guess
+        label[kept], first[kept], second[kept] = label[q], first[q], second[q]
+        kept += order[q] >= bound
+    return kept
 
 
 @njit(cache=_CACHE, nogil=True)

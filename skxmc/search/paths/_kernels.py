@@ -13,17 +13,17 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from skxmc.search.numeric._kernels import best_bound
+from skxmc.search.numeric._kernels import keep_best
 
 # SKXMC_NUMBA_CACHE=0 compiles anew in each process, for where no cache can be written
 _CACHE = os.environ.get("SKXMC_NUMBA_CACHE", "1") != "0"
 _BISECTIONS = 24
 # columns of PathScratch.place
-_NEXT, _TOO_FEW, _ENOUGH, _PROBE, _END = range(5)
+NEXT, _TOO_FEW, ENOUGH, _PROBE, _END = range(5)
 
 
 class PathScratch(NamedTuple):
-    """Memory of one thread; the first `n` of `label` and `path` are the shortlist."""
+    """Memory of one thread; the first `n` of `label`, `path` and `key` are the shortlist."""
 
     base: np.ndarray  # (beam_width,) float32, log scores of the clusters, written by the caller
     place: np.ndarray  # (beam_width, 5) int32, edges: next one, stops of two bounds, a try, end
@@ -31,7 +31,7 @@ class PathScratch(NamedTuple):
     first: np.ndarray  # (1,) int32, marks below belong to earlier rows
     label: np.ndarray  # (reach,) int32
     path: np.ndarray  # (reach,) float32, best log path score of the label
-    key: np.ndarray  # (reach,) float32, key of that path
+    key: np.ndarray  # (reach,) float32, what the label was chosen by
     order: np.ndarray  # (reach,) int32, integers that compare as keys do
 
 
@@ -56,13 +56,7 @@ def shortlist_labels(indptr, labels, edge_keys, log_weights, beam, size, scratch
     `beam` has the clusters, `scratch.base` their log scores. The shortlist comes in no order, but
     with the best cluster first good labels tend to stand in front.
     """
-    place, reach = scratch.place, scratch.label.shape[0]
-    for b in range(beam.shape[0]):
-        place[b, _NEXT] = indptr[beam[b]]
-        place[b, _END] = indptr[beam[b] + 1]
-    if scratch.first[0] > np.iinfo(np.int32).max - reach:
-        scratch.mark[:] = 0
-        scratch.first[0] = 1
+    _start(indptr, beam, scratch)
     n = 0
     while n < size:
         left = size - n
@@ -71,7 +65,51 @@ def shortlist_labels(indptr, labels, edge_keys, log_weights, beam, size, scratch
             break
         n = _collect(labels, edge_keys, log_weights, beam.shape[0], n, scratch)
     scratch.first[0] += n
-    return keep_best(scratch.key, n, size, scratch)
+    return keep_best(scratch.key, scratch.label, scratch.path, scratch.key, n, size, scratch.order)
+
+
+@njit(cache=_CACHE, nogil=True)
+def bound_paths(indptr, edge_keys, beam, size, scratch):
+    """Find stops before which there are the best `size` to 1.5 times as many paths, if there are.
+
+    Returns how many; more if they tie.
+    """
+    _start(indptr, beam, scratch)
+    return _extend(edge_keys, size, size + size // 2 + 16, beam.shape[0], scratch)
+
+
+@njit(cache=_CACHE, nogil=True)
+def merge_paths(n, bound, scratch, labels, paths):
+    """Write the labels of those of n paths that reach a bound, each once; returns how many.
+
+    `scratch.order` is held against the bound; `paths` receives each label's best log score.
+    """
+    mark, first, order = scratch.mark, scratch.first[0], scratch.order
+    m = 0
+    for q in range(n):
+        if order[q] >= bound:
+            label = scratch.label[q]
+            at = mark[label] - first
+            if at < 0:
+                mark[label] = first + m
+                labels[m], paths[m] = label, scratch.path[q]
+                m += 1
+            else:
+                paths[at] = max(paths[at], scratch.path[q])
+    scratch.first[0] += m
+    return m
+
+
+@njit(cache=_CACHE, nogil=True)
+def _start(indptr, beam, scratch):
+    """Go to the first edge of each cluster of a beam."""
+    for b in range(beam.shape[0]):
+        scratch.place[b, NEXT] = indptr[beam[b]]
+        scratch.place[b, _END] = indptr[beam[b] + 1]
+    # marks are set by paths, perhaps more than once a row, and by a ranker
+    if scratch.first[0] > np.iinfo(np.int32).max // 2:
+        scratch.mark[:] = 0
+        scratch.first[0] = 1
 
 
 @njit(cache=_CACHE, nogil=True)
@@ -80,18 +118,18 @@ def _extend(edge_keys, fewest, most, n_beam, scratch):
     place, base = scratch.place, scratch.base
     low, high, total = np.float32(np.inf), np.float32(-np.inf), 0
     for b in range(n_beam):
-        place[b, _TOO_FEW], place[b, _ENOUGH] = place[b, _NEXT], place[b, _END]
-        if place[b, _NEXT] < place[b, _END]:
-            high = max(high, base[b] + edge_keys[place[b, _NEXT]])
+        place[b, _TOO_FEW], place[b, ENOUGH] = place[b, NEXT], place[b, _END]
+        if place[b, NEXT] < place[b, _END]:
+            high = max(high, base[b] + edge_keys[place[b, NEXT]])
             low = min(low, base[b] + edge_keys[place[b, _END] - 1])
-            total += place[b, _END] - place[b, _NEXT]
+            total += place[b, _END] - place[b, NEXT]
     for _ in range(_BISECTIONS):
         if total <= most:
             break
         bound = np.float32(0.5) * (low + high)
         count = 0
         for b in range(n_beam):
-            start, stop = place[b, _TOO_FEW], place[b, _ENOUGH]
+            start, stop = place[b, _TOO_FEW], place[b, ENOUGH]
             while start < stop:
                 middle = (start + stop) // 2
                 if base[b] + edge_keys[middle] >= bound:
@@ -99,13 +137,13 @@ def _extend(edge_keys, fewest, most, n_beam, scratch):
                 else:
                     stop = middle
             place[b, _PROBE] = start
-            count += start - place[b, _NEXT]
+            count += start - place[b, NEXT]
         if count < fewest:
             high = bound
             place[:n_beam, _TOO_FEW] = place[:n_beam, _PROBE]
         else:
             low, total = bound, count
-            place[:n_beam, _ENOUGH] = place[:n_beam, _PROBE]
+            place[:n_beam, ENOUGH] = place[:n_beam, _PROBE]
     return total
 
 
@@ -116,7 +154,7 @@ def _collect(labels, edge_keys, log_weights, n_beam, n, scratch):
     label, path, key = scratch.label, scratch.path, scratch.key
     for b in range(n_beam):
         base = scratch.base[b]
-        for p in range(place[b, _NEXT], place[b, _ENOUGH]):
+        for p in range(place[b, NEXT], place[b, ENOUGH]):
             at = mark[labels[p]] - first
             if at < 0:
                 mark[labels[p]] = first + n
@@ -125,23 +163,5 @@ def _collect(labels, edge_keys, log_weights, n_beam, n, scratch):
             else:
                 path[at] = max(path[at], base + log_weights[p])
                 key[at] = max(key[at], base + edge_keys[p])
-        place[b, _NEXT] = place[b, _ENOUGH]
+        place[b, NEXT] = place[b, ENOUGH]
     return n
-
-
-@njit(cache=_CACHE, nogil=True)
-def keep_best(key, n, size, scratch):
-    """Keep the `size` labels of the largest keys, ties by the smaller label; returns how many.
-
-    The shortlist has n labels, as `key` has; they stay in their order.
-    """
-    if n <= size:
-        return n
-    label, path, order = scratch.label, scratch.path, scratch.order
-    bound = best_bound(key, label, n, size, order)
-    kept = 0
-    for q in range(n):
-        if order[q] >= bound:
-            label[kept], path[kept] = label[q], path[q]
-            kept += 1
-    return kept

@@ -1,0 +1,1 @@
+"""Kernels that choose labels by vectors of few bits."""

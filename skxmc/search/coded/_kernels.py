@@ -1,0 +1,170 @@
+"""Numba kernels that choose, for one row, the labels worth a better look, by vectors of few bits.
+
+First by one bit a dimension, which tells the best fifth of a shortlist, then by four bits, which
+hardly err by more than a place or two.
+"""
+
+import os
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from skxmc.search.numeric._kernels import count_bits
+from skxmc.search.paths._kernels import ENOUGH, NEXT
+
+# SKXMC_NUMBA_CACHE=0 compiles anew in each process, for where no cache can be written
+_CACHE = os.environ.get("SKXMC_NUMBA_CACHE", "1") != "0"
+_SUMS = {"reassoc", "contract", "nsz"}
+# Whole numbers that stand for an embedding beside one-bit labels: -7 to 7, in four planes of bits.
+_LARGEST = np.float32(7.0)
+
+
+class CodeScratch(NamedTuple):
+    """Memory of one thread."""
+
+    query: np.ndarray  # (2, code_width) float32, an embedding as `code_logits` takes it
+    numbers: np.ndarray  # (64 * bit_width,) int64, an embedding in whole numbers
+    planes: np.ndarray  # (4, bit_width) uint64, the bits of these numbers
+
+
+def make_code_scratch(code_width: int, bit_width: int) -> CodeScratch:
+    """Allocate memory for codes of these widths."""
+    return CodeScratch(
+        np.empty((2, code_width), np.float32),
+        np.zeros(64 * bit_width, np.int64),
+        np.empty((4, bit_width), np.uint64),
+    )
+
+
+@njit(cache=_CACHE, nogil=True)
+def follow_paths(graph, embedding, paths, scratch, logit):
+    """List the paths before the stops, with logits of their labels by one bit a dimension.
+
+    The embedding is rounded to four bits, so that a product is four counts of common bits. Returns
+    how many paths there are.
+    """
+    constant, step, total = _round_query(embedding, graph.bit_axes, scratch.numbers)
+    _fill_planes(scratch.numbers, scratch.planes)
+    n = 0
+    for b in range(paths.base.shape[0]):
+        start, stop = paths.place[b, NEXT], paths.place[b, ENOUGH]
+        _count_common(graph.edge_bits, scratch.planes, start, stop, n, logit)
+        for p in range(start, stop):
+            q = n + p - start
+            paths.label[q], paths.path[q] = graph.labels[p], paths.base[b] + graph.log_weights[p]
+            sign_sum = np.float32(2.0) * logit[q] - total
+            logit[q] = constant + step * graph.edge_scale[p] * sign_sum + graph.edge_bias[p]
+        n += stop - start
+    return n
+
+
+@njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
+def _round_query(embedding, axes, numbers):
+    """Round an embedding to small whole numbers times a step; its product with the labels' mean.
+
+    Returns that product, the step, and the sum of the numbers.
+    """
+    constant, largest = np.float32(0.0), np.float32(0.0)
+    for j in range(embedding.shape[0]):
+        constant += embedding[j] * axes[0, j]
+    for j in range(embedding.shape[0]):
+        largest = max(largest, abs(embedding[j] * axes[1, j]))
+    step = largest / _LARGEST
+    inverse = np.float32(1.0) / step if step > 0 else np.float32(0.0)
+    total = np.int64(0)
+    for j in range(embedding.shape[0]):
+        # shifted up to be positive, so that cutting off is rounding
+        shifted = embedding[j] * axes[1, j] * inverse + np.float32(8.5)
+        numbers[j] = np.int64(np.int32(shifted)) - 8
+        total += numbers[j]
+    return constant, step, np.float32(total)
+
+
+@njit(cache=_CACHE, nogil=True)
+def _fill_planes(numbers, planes):
+    """Spread numbers over planes of bits; neighbours go to the same bit of neighbouring words."""
+    planes[:] = 0
+    n_words = planes.shape[1]
+    for bit in range(64):
+        for w in range(n_words):
+            number = np.uint64(numbers[bit * n_words + w])
+            for plane in range(4):
+                planes[plane, w] |= ((number >> np.uint64(plane)) & np.uint64(1)) << np.uint64(bit)
+
+
+@njit(cache=_CACHE, nogil=True)
+def _count_common(edge_bits, planes, start, stop, n, out):
+    """Sum an embedding's whole numbers over the dimensions in which an edge's bit is set."""
+    p0, p1, p2, p3 = planes[0], planes[1], planes[2], planes[3]
+    for p in range(start, stop):
+        bits = edge_bits[p]
+        total = np.int64(0)
+        for j in range(bits.shape[0]):
+            # numbers in two's complement: the fourth plane counts negative
+            total += (
+                np.int64(count_bits(bits[j] & p0[j]))
+                + (np.int64(count_bits(bits[j] & p1[j])) << 1)
+                + (np.int64(count_bits(bits[j] & p2[j])) << 2)
+                - (np.int64(count_bits(bits[j] & p3[j])) << 3)
+            )
+        out[n + p - start] = np.float32(total)
+
+
+@njit(cache=_CACHE, nogil=True)
+def code_logits(graph, embedding, labels, n, scratch, out):
+    """Logits of n labels by four bits a dimension."""
+    _prepare_query(embedding, scratch.query)
+    _code_products(graph, scratch.query, labels, n, out)
+
+
+@njit(cache=_CACHE, nogil=True)
+def _prepare_query(embedding, query):
+    """Turn an embedding into factors of codes' low halves and of whole bytes.
+
+    A byte is 16 high + low: the high half's factor goes on the byte, the excess off the low half's.
+    """
+    width = query.shape[1]
+    for j in range(width):
+        high = embedding[width + j] if width + j < embedding.shape[0] else np.float32(0.0)
+        query[1, j] = high / np.float32(16.0)
+        query[0, j] = embedding[j] - query[1, j]
+
+
+@njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
+def _code_products(graph, query, labels, n, out):
+    """Logits of n labels by their codes: two numbers from 0 to 15 a byte, 8 stands for zero."""
+    codes, low, byte = graph.label_codes, query[0], query[1]
+    zero = np.float32(0.0)
+    for j in range(low.shape[0]):
+        zero += np.float32(8.0) * low[j] + np.float32(136.0) * byte[j]
+    for q in range(0, n, 4):
+        q1, q2, q3 = min(q + 1, n - 1), min(q + 2, n - 1), min(q + 3, n - 1)
+        c0, c1, c2, c3 = codes[labels[q]], codes[labels[q1]], codes[labels[q2]], codes[labels[q3]]
+        z0 = z1 = z2 = z3 = np.float32(0.0)
+        for j in range(low.shape[0]):
+            # as int32: of bytes LLVM makes narrow vectors, slower by half
+            b0, b1, b2, b3 = np.int32(c0[j]), np.int32(c1[j]), np.int32(c2[j]), np.int32(c3[j])
+            z0 += low[j] * np.float32(b0 & 15) + byte[j] * np.float32(b0)
+            z1 += low[j] * np.float32(b1 & 15) + byte[j] * np.float32(b1)
+            z2 += low[j] * np.float32(b2 & 15) + byte[j] * np.float32(b2)
+            z3 += low[j] * np.float32(b3 & 15) + byte[j] * np.float32(b3)
+        out[q], out[q1], out[q2], out[q3] = z0, z1, z2, z3
+    for q in range(n):
+        out[q] = (out[q] - zero) * graph.code_scale[labels[q]] + graph.label_bias[labels[q]]
+
+
+@njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
+def add_log_sigmoid(offset, factor, logit, weight, n, out):
+    """Set out to factor * offset + weight * log sigmoid(logit), to within 0.006 of the latter.
+
+    log sigmoid(z) = min(z, 0) - log(1 + exp(-|z|)), whose last part is fitted by a fraction: it
+    only chooses labels, and unlike exponentials it runs in vectors.
+    """
+    for q in range(n):
+        t = abs(logit[q])
+        below = np.float32(1.0) + t * (
+            np.float32(0.852) + t * (np.float32(-0.092) + t * np.float32(0.4225))
+        )
+        rest = np.float32(np.log(2.0)) / below
+        out[q] = factor * offset[q] + weight * (min(logit[q], np.float32(0.0)) - rest)

@@ -1,0 +1,1 @@
+"""Kernels of the sparse ranker's step in the search."""

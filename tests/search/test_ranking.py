@@ -1,0 +1,143 @@
+"""The ranker's step in the search: margins by columns, and the final scores."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skxmc._sparse import as_csr
+from skxmc.search._reference import search_topk_reference
+from skxmc.search.beam import auto_rerank_size, search_topk
+from skxmc.search.parts import RankerColumns
+from skxmc.search.ranking._kernels import find_margins, make_rank_scratch
+
+from .test_beam import SIZES, assert_same_ranking, big_problem
+from .test_codes import MANY, many_labels
+
+N_FEATURES = 30
+
+
+def random_ranker(rng, n_labels, density=0.3, n_features=N_FEATURES, size=0, share=0.6):
+    rows = sp.random_array((n_labels, n_features), density=density, rng=rng, dtype=np.float32)
+    rows = rows.tocsr()
+    rows.data -= 0.5
+    bias = rng.normal(size=n_labels).astype(np.float32)
+    return RankerColumns.from_rows(as_csr(rows), bias, share=share, size=size), rows.toarray()
+
+
+def random_features(rng, n_rows, n_features=N_FEATURES):
+    X = sp.random_array((n_rows, n_features), density=0.3, rng=rng, dtype=np.float32).tocsr()
+    X.data[X.indptr[1] : X.indptr[2]] = 0
+    return as_csr(X)
+
+
+def unit(X):
+    X = X.toarray().astype(np.float64)
+    return X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1e-30)
+
+
+@given(st.integers(1, 3000), st.integers(1, 60), st.integers(0, 2**32 - 1))
+def test_margins_against_dense(n_labels, n, seed):
+    """Columns that are read through and columns that are looked up, in turn."""
+    rng = np.random.default_rng(seed)
+    ranker, weight = random_ranker(rng, n_labels, density=rng.choice([0.02, 0.5]))
+    X, n = random_features(rng, 3), min(n, n_labels)
+    mark, scratch = np.zeros(n_labels, np.int32), make_rank_scratch(n)
+    for i in range(3):
+        labels = rng.permutation(n_labels)[:n].astype(np.int32)
+        find_margins(
+            X.indptr, X.indices, X.data, i, ranker.arrays, labels, n, mark, 1 + n * i, scratch
+        )
+        expected = weight[labels].astype(np.float64) @ unit(X)[i] + ranker.bias[labels]
+        np.testing.assert_allclose(scratch.margin[:n], expected, rtol=1e-5, atol=1e-5)
+        assert not scratch.near.any()
+
+
+def test_long_columns_have_words_and_keep_their_entries():
+    rng = np.random.default_rng(0)
+    ranker, weight = random_ranker(rng, 4000, density=0.1)
+    assert (np.diff(ranker.columns[:, 2:]) > 0).all()
+    found = np.zeros_like(weight)
+    for f, (start, stop, *_) in enumerate(ranker.columns):
+        entries = ranker.entries[start:stop]
+        found[entries[:, 0], f] = entries.view(np.float32)[:, 1]
+    np.testing.assert_array_equal(found, weight)
+
+
+def ranked_slowly(graph, embeddings, X, k, size, **sizes):
+    """Score the best `size` labels of the reference anew, in float64."""
+    ranker = graph.ranker
+    first = search_topk_reference(graph, embeddings, max(k, size), **sizes)
+    weight = np.zeros((graph.n_labels, X.shape[1]))
+    for f, (start, stop, *_) in enumerate(ranker.columns):
+        entries = ranker.entries[start:stop]
+        weight[entries[:, 0], f] = entries.view(np.float32)[:, 1]
+    margins = unit(X) @ weight.T + ranker.bias
+    out = search_topk_reference(graph, embeddings, k, **sizes)
+    for i, row in enumerate(first.indices):
+        labels = row[row >= 0]
+        sure = 1 / (1 + np.exp(-2 * margins[i, labels]))
+        p = first.scores[i, : labels.size].astype(np.float64)
+        scores = p ** (1 - ranker.share) * sure**ranker.share
+        order = np.lexsort((labels, -scores))[:k]
+        out.indices[i, : order.size], out.scores[i, : order.size] = labels[order], scores[order]
+    return out
+
+
+@pytest.mark.parametrize("share", [0.6, 1.0])
+def test_ranked_search_against_the_reference(share):
+    graph, embeddings = big_problem()
+    rng = np.random.default_rng(1)
+    ranker, _ = random_ranker(rng, graph.n_labels, share=share, size=20)
+    X, graph = random_features(rng, len(embeddings)), replace(graph, ranker=ranker)
+    for k in (1, 7, 20):  # no more are found than are ranked
+        got = search_topk(graph, embeddings, k, features=X, **SIZES)
+        expected = ranked_slowly(graph, embeddings, X, k, 20, **SIZES)
+        assert_same_ranking(got, expected)
+        for i in (0, 1, 49):
+            row = sp.csr_array(X[i : i + 1])
+            alone = search_topk(graph, embeddings[i : i + 1], k, features=row, **SIZES)
+            np.testing.assert_array_equal(alone.scores[0], got.scores[i])
+            np.testing.assert_array_equal(alone.indices[0], got.indices[i])
+
+
+def test_equal_labels_tie_under_a_ranker():
+    graph, embeddings = big_problem()
+    same = replace(
+        graph,
+        edge_keys=0 * graph.edge_keys,
+        log_weights=0 * graph.log_weights,
+        label_weight=0 * graph.label_weight,
+        code_scale=0 * graph.code_scale,
+        label_bias=0 * graph.label_bias,
+        cluster_weight=0 * graph.cluster_weight,
+        cluster_bias=0 * graph.cluster_bias,
+        ranker=RankerColumns.from_rows(
+            sp.csr_array((80, N_FEATURES), dtype=np.float32),
+            np.zeros(80, np.float32),
+            share=0.5,
+            size=3,
+        ),
+    )
+    X = random_features(np.random.default_rng(2), len(embeddings))
+    top = search_topk(same, embeddings, 4, features=X, **SIZES)
+    expected = search_topk_reference(same, embeddings, 4, **SIZES)
+    np.testing.assert_array_equal(top.indices, expected.indices)
+
+
+@pytest.mark.parametrize("width", [33, 256])
+def test_codes_choose_what_is_ranked(width):
+    graph, embeddings = many_labels(width=width)
+    rng = np.random.default_rng(3)
+    X = random_features(rng, len(embeddings))
+    for k, size in ((5, 0), (5, 50), (100, 0)):
+        ranker, _ = random_ranker(rng, graph.n_labels, size=size)
+        ranked = replace(graph, ranker=ranker)
+        got = search_topk(ranked, embeddings, k, features=X, **MANY)
+        wanted = ranked_slowly(ranked, embeddings, X, k, size or auto_rerank_size(k), **MANY)
+        same = [np.intersect1d(a, b).size for a, b in zip(got.indices, wanted.indices, strict=True)]
+        # margins are noise here: who is last of those ranked matters as much as who is first
+        assert np.mean(same) >= 0.9 * k
