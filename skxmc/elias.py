@@ -169,8 +169,8 @@ class EliasClassifier(BaseTrainedClassifier):
     margins are m_l, p^(1 - share) sigmoid(2 m_l)^share. `predict` takes labels with p > 0.5, or
     with a ranker those whose score is above 0.25, about where micro-averaged F1 is best: the mean
     is a cautious one. `skxmc.calibration.CalibratedTopKClassifier` turns scores into probabilities
-    and finds the threshold of the data at hand. The rows held out under `early_stopping` are held out
-    from the network only.
+    and finds the threshold of the data at hand. The rows held out under `early_stopping` are held
+    out from the network only.
 
     References
     ----------
