@@ -7,7 +7,6 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from skxmc.encoders.base import Encoder, check_embeddings
 from skxmc.encoders.bow import BagOfWordsEncoder
@@ -15,6 +14,7 @@ from skxmc.heads.label_head import LabelHead
 from skxmc.index import ClusterIndex, best_parents
 from skxmc.index.cluster_index import cap_log
 from skxmc.losses.elias import elias_loss
+from skxmc.ops.dropout import dropout
 from skxmc.ops.row_table import CsrBatch
 from skxmc.search._kernels import top_columns
 from skxmc.search.graph import SearchGraph
@@ -195,7 +195,7 @@ class EliasObjective(StageObjective):
         positives = pattern.on(self.device)
         embeddings = model.encoder(model.encoder.collate(self.data, rows, self.device))
         check_embeddings(model.encoder, embeddings, rows.size)
-        embeddings = F.dropout(embeddings.float(), rates.dropout)
+        embeddings = dropout(embeddings.float(), rates.dropout)
         log_shares = model.index.log_shares(embeddings)
         # uncapped, as in the search: clusters that are fully on must not tie
         most = int(pattern.lengths().max())

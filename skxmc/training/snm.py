@@ -14,6 +14,7 @@ from skxmc.encoders.base import Encoder
 from skxmc.heads.label_head import LabelHead
 from skxmc.losses.owl import ordered_weighted_loss
 from skxmc.negatives import Pool
+from skxmc.ops.dropout import dropout
 from skxmc.ops.row_table import CsrBatch
 from skxmc.ops.transfer import to_device
 from skxmc.training.mining import Candidates, Pattern, mine, pattern_of, pick_one
@@ -159,7 +160,7 @@ class SNMObjective:
         """Return the mean loss of a mini-batch's rows."""
         model = self.module
         embeddings = model(model.encoder.collate(self.data, rows, self.device))
-        embeddings = F.dropout(embeddings, self.rates.dropout)
+        embeddings = dropout(embeddings, self.rates.dropout)
         return self.mined_loss(embeddings, pattern_of(self.Y, rows)), {}
 
     def mined_loss(self, embeddings: Tensor, positives: Pattern) -> Tensor:
