@@ -33,18 +33,33 @@ def bag(indptr, indices, data, table, out):
 def grouped_dot(touched, starts, rows, positions, queries, table, bias, out):
     """out[p] = <queries[row of p], table[column of p]> + bias[column of p], column by column.
 
-    A column's vector is fetched once for all its entries; the queries of a batch stay in cache.
+    A column's vector is fetched once for all its entries, and read once for each four of them; the
+    queries of a batch stay in cache.
     """
     width = table.shape[1]
     for t in prange(touched.shape[0]):
-        c = touched[t]
-        vector, offset = table[c], bias[c]
-        for q in range(starts[t], starts[t + 1]):
+        vector, offset = table[touched[t]], bias[touched[t]]
+        q, stop = starts[t], starts[t + 1]
+        while q + 4 <= stop:
+            q0, q1 = queries[rows[q]], queries[rows[q + 1]]
+            q2, q3 = queries[rows[q + 2]], queries[rows[q + 3]]
+            s0, s1, s2, s3 = np.float32(0.0), np.float32(0.0), np.float32(0.0), np.float32(0.0)
+            for j in range(width):
+                value = vector[j]
+                s0 += q0[j] * value
+                s1 += q1[j] * value
+                s2 += q2[j] * value
+                s3 += q3[j] * value
+            out[positions[q]], out[positions[q + 1]] = s0 + offset, s1 + offset
+            out[positions[q + 2]], out[positions[q + 3]] = s2 + offset, s3 + offset
+            q += 4
+        while q < stop:
             query = queries[rows[q]]
             total = np.float32(0.0)
             for j in range(width):
                 total += query[j] * vector[j]
             out[positions[q]] = total + offset
+            q += 1
 
 
 @njit(cache=True)

@@ -90,3 +90,21 @@ def _candidates(scores, k):
         rank *= 2
     at[:m] = np.arange(m)
     return at[:m]
+
+
+@njit(cache=True)
+def join_labels(indptr, positives, negatives, n_found):
+    """Join positives (CSR) and the first n_found[i] of negatives[i]; returns CSR and signs."""
+    n_rows = n_found.shape[0]
+    starts = np.zeros(n_rows + 1, dtype=np.int64)
+    for i in range(n_rows):
+        starts[i + 1] = starts[i] + (indptr[i + 1] - indptr[i]) + n_found[i]
+    labels = np.empty(starts[n_rows], dtype=np.int64)
+    signs = np.empty(starts[n_rows], dtype=np.float32)
+    for i in range(n_rows):
+        middle = starts[i] + indptr[i + 1] - indptr[i]
+        labels[starts[i] : middle] = positives[indptr[i] : indptr[i + 1]]
+        signs[starts[i] : middle] = 1.0
+        labels[middle : starts[i + 1]] = negatives[i, : n_found[i]]
+        signs[middle : starts[i + 1]] = -1.0
+    return starts, labels, signs

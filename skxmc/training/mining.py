@@ -13,7 +13,7 @@ import torch
 from llvmlite.binding import get_host_cpu_features
 from torch import Tensor
 
-from skxmc._sparse import as_csr
+from skxmc._sparse import cut_rows
 from skxmc.heads.label_head import LabelHead
 from skxmc.ops.row_table import CsrBatch, RowTable
 from skxmc.ops.transfer import to_device
@@ -63,8 +63,7 @@ class Pattern(NamedTuple):
 
 def pattern_of(Y: sp.csr_array, rows: np.ndarray) -> Pattern:
     """Cut the labels of some rows out of an indicator."""
-    part = as_csr(Y[rows])
-    return Pattern(part.indptr, part.indices)
+    return Pattern(*cut_rows(Y, rows)[:2])
 
 
 def pick_one(pattern: Pattern, rng: np.random.Generator) -> Pattern:
