@@ -13,6 +13,7 @@ from skxmc._validation import check_int, check_number, check_option
 from skxmc.encoders.base import Encoder, csr_batch
 from skxmc.encoders.size import EncoderSize
 from skxmc.encoders.start import start_bytes, start_table
+from skxmc.ops.embeddings import to_length
 from skxmc.ops.row_table import CsrBatch, RowTable, table_bytes
 
 __all__ = ["BagOfWords", "BagOfWordsEncoder"]
@@ -225,7 +226,7 @@ class BagOfWordsEncoder(Encoder):
             assert inputs.data is not None
             kept = nn.functional.dropout(inputs.data, self.feature_dropout)
             inputs = inputs._replace(data=kept)
-        embedding = self.length * nn.functional.normalize(self.table.bag(inputs))
+        embedding = to_length(self.table.bag(inputs).float(), self.length)
         for layer in self.layers:
             embedding = layer(embedding)
         return embedding

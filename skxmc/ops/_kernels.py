@@ -220,12 +220,40 @@ def dot_backward(
                 bias[c] -= _bounded(rate * bias_gradient, lr)
 
 
-@njit(cache=True)
+@njit(cache=True, parallel=True)
 def drop(values, seed, bound, scale, out):
     """out[j] = scale * values[j] where the upper half of a hash of (seed, j) is not below bound."""
-    for j in range(values.shape[0]):
+    for j in prange(values.shape[0]):
         # splitmix64, the j-th number of its sequence
         z = seed + np.uint64(j + 1) * np.uint64(0x9E3779B97F4A7C15)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         out[j] = values[j] * scale if (z >> np.uint64(32)) >= bound else np.float32(0.0)
+
+
+@njit(cache=True, parallel=True, fastmath=_FAST)
+def to_length(values, scaled, factors, length, smallest):
+    """scaled[i] = factors[i] * values[i], a row of that length; at no less than the smallest."""
+    width = values.shape[1]
+    for i in prange(values.shape[0]):
+        row, target = values[i], scaled[i]
+        total = np.float32(0.0)
+        for j in range(width):
+            total += row[j] * row[j]
+        factors[i] = length / max(np.sqrt(total), smallest)
+        for j in range(width):
+            target[j] = factors[i] * row[j]
+
+
+@njit(cache=True, parallel=True, fastmath=_FAST)
+def to_length_backward(grad, scaled, factors, out, length):
+    """Gradient of `to_length`: what points along a row has no effect on it."""
+    width = grad.shape[1]
+    for i in prange(grad.shape[0]):
+        row, unit, target = grad[i], scaled[i], out[i]
+        along = np.float32(0.0)
+        for j in range(width):
+            along += row[j] * unit[j]
+        along /= length * length
+        for j in range(width):
+            target[j] = factors[i] * (row[j] - along * unit[j])

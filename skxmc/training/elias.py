@@ -14,7 +14,7 @@ from skxmc.heads.label_head import LabelHead
 from skxmc.index import ClusterIndex, best_parents
 from skxmc.index.cluster_index import cap_log
 from skxmc.losses.elias import elias_loss
-from skxmc.ops.dropout import dropout
+from skxmc.ops.embeddings import dropout
 from skxmc.ops.row_table import CsrBatch
 from skxmc.search._kernels import top_columns
 from skxmc.search.graph import SearchGraph

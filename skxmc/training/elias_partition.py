@@ -9,7 +9,7 @@ from torch import Tensor
 
 from skxmc.encoders.base import check_embeddings
 from skxmc.index.cluster_index import cap_log
-from skxmc.ops.dropout import dropout
+from skxmc.ops.embeddings import dropout
 from skxmc.training.elias import EliasModel, EliasRates, StageObjective
 from skxmc.training.mining import Pattern, pattern_of
 from skxmc.training.snm import SNMModel, SNMObjective, SNMRates

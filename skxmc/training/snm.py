@@ -15,7 +15,7 @@ from skxmc.encoders.base import Encoder
 from skxmc.heads.label_head import LabelHead
 from skxmc.losses.owl import margin_loss, ordered_weighted_loss
 from skxmc.negatives import Pool
-from skxmc.ops.dropout import dropout
+from skxmc.ops.embeddings import dropout
 from skxmc.ops.row_table import CsrBatch
 from skxmc.ops.transfer import to_device
 from skxmc.training._kernels import join_labels

@@ -1,9 +1,10 @@
-"""Dropout: shares, scaling, gradient, and the random state it hangs on."""
+"""Rows of one length, and dropout: shares, scaling, gradients, random state."""
 
 import pytest
 import torch
+from torch.nn import functional as F
 
-from skxmc.ops.dropout import dropout
+from skxmc.ops.embeddings import dropout, to_length
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
@@ -45,3 +46,21 @@ def test_inputs_that_are_not_contiguous():
     out = dropout(values, 0.5)
     assert out.shape == (4, 3)
     assert torch.equal(out[out != 0], 2 * values[out != 0])
+
+
+@pytest.mark.parametrize("length", [0.5, 4.0])
+def test_rows_of_one_length_as_torch_makes_them(length):
+    values = torch.randn(7, 33)
+    values[2] = 0
+    values[3] *= 1e-20
+    weights = torch.randn(7, 33)
+    results = []
+    for function in (to_length, lambda x, length: length * F.normalize(x)):
+        x = values.clone().requires_grad_(True)
+        out = function(x, length)
+        (out * weights).sum().backward()
+        results.append((out.detach(), x.grad))
+    torch.testing.assert_close(results[0][0], results[1][0])
+    real = torch.tensor([0, 1, 4, 5, 6])
+    torch.testing.assert_close(results[0][1][real], results[1][1][real])
+    assert torch.isfinite(results[0][1]).all()
