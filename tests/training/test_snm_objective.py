@@ -223,6 +223,38 @@ def test_hardest_against_a_stable_sort(n_labels, k, levels):
     assert np.array_equal(np.sort(found), np.sort(expected))
 
 
+@pytest.mark.parametrize("margin", MARGINS)
+@pytest.mark.parametrize("k", [1, 3])
+def test_plain_sum_is_the_ordered_loss_of_equal_weights(margin, k, monkeypatch):
+    """Scored in one pattern with signs, or as positives and a matrix of negatives: all the same."""
+    monkeypatch.setattr(snm, "DENSE_SHARE", 0)
+    results = []
+    for plain in (True, False):
+        monkeypatch.setattr(SNMRates, "counts_once", plain)
+        objective, _ = make(k=k, pool=6, margin=margin)
+        loss, _ = objective.loss(np.arange(N_ROWS))
+        loss.backward()
+        grad = objective.module.encoder.table.grad
+        results.append((loss.detach(), grad, noted_gradient(objective.module.head.rows)))
+    torch.testing.assert_close(results[0][:2], results[1][:2])
+    np.testing.assert_allclose(results[0][2], results[1][2], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("treatment", "weights", "plain"),
+    [
+        ("one_vs_all", "topk", True),
+        ("one_vs_all", "linear", False),
+        ("pick_all", "topk", False),
+        ("pick_one", "topk", False),
+    ],
+)
+def test_when_the_loss_is_a_plain_sum(treatment, weights, plain):
+    weights = torch.from_numpy(ordered_weights(weights, 4))
+    objective, _ = make(k=4, treatment=treatment, weights=weights)
+    assert objective.rates.counts_once == plain
+
+
 def to_rows(pattern):
     return torch.from_numpy(pattern.rows())
 
