@@ -6,19 +6,17 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.utils.extmath import randomized_svd
 from torch import Tensor, nn
 
 from skxmc._sparse import as_csr, is_bag_of_words, normalize_rows
 from skxmc._validation import check_int, check_number, check_option
 from skxmc.encoders.base import Encoder, csr_batch
 from skxmc.encoders.size import EncoderSize
+from skxmc.encoders.start import start_bytes, start_table
+from skxmc.ops.embeddings import to_length
 from skxmc.ops.row_table import CsrBatch, RowTable, table_bytes
 
 __all__ = ["BagOfWords", "BagOfWordsEncoder"]
-
-# Rows that the SVD of the start looks at: more change nothing but the bill.
-_SVD_ROWS = 100_000
 
 
 class BagOfWords(BaseEstimator):
@@ -112,7 +110,7 @@ class BagOfWords(BaseEstimator):
         column_scale = _column_scale(X) if mode == "scale" else None
         rows = _normalize(X, mode, column_scale)
         width = self._width(X.shape[1])
-        table = _start_table(rows, width, self.init, self.scale, random_state)
+        table = start_table(rows, width, self.init, self.scale, random_state)
         return BagOfWordsEncoder(
             torch.from_numpy(table),
             n_layers=self.n_layers,
@@ -145,7 +143,7 @@ class BagOfWords(BaseEstimator):
         entries = X.nnz if sp.issparse(X) else n_rows * n_features
         # dense rows become sparse ones; of sparse rows the normalised values are a copy
         rows = 4 * entries if sp.issparse(X) else 8 * entries
-        start = rows + _start_bytes(entries, n_rows, n_features, width, self.init)
+        start = rows + start_bytes(entries, n_rows, n_features, width, self.init)
         # the table is there from then on
         return EncoderSize(width, table + layers, rows, max(0, start - table))
 
@@ -228,7 +226,7 @@ class BagOfWordsEncoder(Encoder):
             assert inputs.data is not None
             kept = nn.functional.dropout(inputs.data, self.feature_dropout)
             inputs = inputs._replace(data=kept)
-        embedding = self.length * nn.functional.normalize(self.table.bag(inputs))
+        embedding = to_length(self.table.bag(inputs).float(), self.length)
         for layer in self.layers:
             embedding = layer(embedding)
         return embedding
@@ -270,39 +268,3 @@ def _normalize(X: sp.csr_array, mode: str, column_scale: np.ndarray | None) -> s
         assert column_scale is not None
         return sp.csr_array((X.data * column_scale[X.indices], X.indices, X.indptr), shape=X.shape)
     return X
-
-
-def _start_table(X, width, init, scale, random_state) -> np.ndarray:
-    """Feature embeddings under which the training rows have entries of root mean square `scale`."""
-    n_features = X.shape[1]
-    unused = np.bincount(X.indices, X.data != 0, minlength=n_features) == 0
-    if X.shape[0] > _SVD_ROWS:
-        X = X[random_state.permutation(X.shape[0])[:_SVD_ROWS]]
-    rank = min(width, *X.shape)
-    if init == "random" or rank < 1 or X.nnz == 0:
-        table = random_state.standard_normal((n_features, width))
-    else:
-        directions = randomized_svd(X, rank, n_iter=2, random_state=random_state)[2]
-        # a random rotation spreads the singular directions evenly over all columns
-        rotation, _ = np.linalg.qr(random_state.standard_normal((width, width)))
-        table = directions.T @ rotation[:rank]
-    table = np.ascontiguousarray(table, dtype=np.float32)
-    table[unused] = 0  # what no row has says nothing, now and after training
-    embeddings = X @ table
-    size = float(np.sqrt(np.mean(np.square(embeddings, dtype=np.float64)))) if X.nnz else 1.0
-    return table * np.float32(scale / (size or 1.0))
-
-
-def _start_bytes(entries: int, n_rows: int, n_features: int, width: int, init: str) -> int:
-    """Count what `_start_table` takes at its largest, the table among it."""
-    looked_at = min(n_rows, _SVD_ROWS)
-    counting = 9 * entries
-    sample = 8 * entries * looked_at // n_rows if n_rows > looked_at else 0
-    scaling = (8 * n_features + 12 * looked_at) * width
-    if init == "random":  # drawn in float64
-        return max(counting, sample + max(12 * n_features * width, scaling))
-    rank = min(width, looked_at, n_features) + 10  # randomized_svd oversamples by 10
-    long, short = max(looked_at, n_features), min(looked_at, n_features)
-    svd = (16 * long + 4 * short) * rank
-    # the rotation, too, runs in float64
-    return max(counting, sample + max(svd, 20 * n_features * width, scaling))

@@ -33,18 +33,33 @@ def bag(indptr, indices, data, table, out):
 def grouped_dot(touched, starts, rows, positions, queries, table, bias, out):
     """out[p] = <queries[row of p], table[column of p]> + bias[column of p], column by column.
 
-    A column's vector is fetched once for all its entries; the queries of a batch stay in cache.
+    A column's vector is fetched once for all its entries, and read once for each four of them; the
+    queries of a batch stay in cache.
     """
     width = table.shape[1]
     for t in prange(touched.shape[0]):
-        c = touched[t]
-        vector, offset = table[c], bias[c]
-        for q in range(starts[t], starts[t + 1]):
+        vector, offset = table[touched[t]], bias[touched[t]]
+        q, stop = starts[t], starts[t + 1]
+        while q + 4 <= stop:
+            q0, q1 = queries[rows[q]], queries[rows[q + 1]]
+            q2, q3 = queries[rows[q + 2]], queries[rows[q + 3]]
+            s0, s1, s2, s3 = np.float32(0.0), np.float32(0.0), np.float32(0.0), np.float32(0.0)
+            for j in range(width):
+                value = vector[j]
+                s0 += q0[j] * value
+                s1 += q1[j] * value
+                s2 += q2[j] * value
+                s3 += q3[j] * value
+            out[positions[q]], out[positions[q + 1]] = s0 + offset, s1 + offset
+            out[positions[q + 2]], out[positions[q + 3]] = s2 + offset, s3 + offset
+            q += 4
+        while q < stop:
             query = queries[rows[q]]
             total = np.float32(0.0)
             for j in range(width):
                 total += query[j] * vector[j]
             out[positions[q]] = total + offset
+            q += 1
 
 
 @njit(cache=True)
@@ -203,3 +218,42 @@ def dot_backward(
             rate = _adagrad_row(c, gradient, vector, squares, lr, decay, unit_rows)
             if learn_bias:
                 bias[c] -= _bounded(rate * bias_gradient, lr)
+
+
+@njit(cache=True, parallel=True)
+def drop(values, seed, bound, scale, out):
+    """out[j] = scale * values[j] where the upper half of a hash of (seed, j) is not below bound."""
+    for j in prange(values.shape[0]):
+        # splitmix64, the j-th number of its sequence
+        z = seed + np.uint64(j + 1) * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        out[j] = values[j] * scale if (z >> np.uint64(32)) >= bound else np.float32(0.0)
+
+
+@njit(cache=True, parallel=True, fastmath=_FAST)
+def to_length(values, scaled, factors, length, smallest):
+    """scaled[i] = factors[i] * values[i], a row of that length; at no less than the smallest."""
+    width = values.shape[1]
+    for i in prange(values.shape[0]):
+        row, target = values[i], scaled[i]
+        total = np.float32(0.0)
+        for j in range(width):
+            total += row[j] * row[j]
+        factors[i] = length / max(np.sqrt(total), smallest)
+        for j in range(width):
+            target[j] = factors[i] * row[j]
+
+
+@njit(cache=True, parallel=True, fastmath=_FAST)
+def to_length_backward(grad, scaled, factors, out, length):
+    """Gradient of `to_length`: what points along a row has no effect on it."""
+    width = grad.shape[1]
+    for i in prange(grad.shape[0]):
+        row, unit, target = grad[i], scaled[i], out[i]
+        along = np.float32(0.0)
+        for j in range(width):
+            along += row[j] * unit[j]
+        along /= length * length
+        for j in range(width):
+            target[j] = factors[i] * (row[j] - along * unit[j])

@@ -6,10 +6,10 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from skxmc.encoders.base import check_embeddings
 from skxmc.index.cluster_index import cap_log
+from skxmc.ops.embeddings import dropout
 from skxmc.training.elias import EliasModel, EliasRates, StageObjective
 from skxmc.training.mining import Pattern, pattern_of
 from skxmc.training.snm import SNMModel, SNMObjective, SNMRates
@@ -84,7 +84,7 @@ class PartitionObjective(StageObjective):
         positives = pattern_of(self.Y, rows)
         embeddings = model.encoder(model.encoder.collate(self.data, rows, self.device))
         check_embeddings(model.encoder, embeddings, rows.size)
-        embeddings = F.dropout(embeddings.float(), rates.dropout)
+        embeddings = dropout(embeddings.float(), rates.dropout)
         classification = self.mining.mined_loss(embeddings, positives)
         # rows are in random order: where clusters are many, some of the rows are a fair sample
         n_rows = max(1, min(rows.size, _PATH_ENTRIES // model.index.n_clusters))

@@ -4,19 +4,25 @@ The rows' own labels and the pool are drawn on the host, so how many entries a p
 there, and no accelerator has to be asked, and waited for.
 """
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 import torch
+from llvmlite.binding import get_host_cpu_features
 from torch import Tensor
 
-from skxmc._sparse import as_csr
+from skxmc._sparse import cut_rows
 from skxmc.heads.label_head import LabelHead
-from skxmc.ops.row_table import CsrBatch
+from skxmc.ops.row_table import CsrBatch, RowTable
 from skxmc.ops.transfer import to_device
+from skxmc.training import _kernels
 
 __all__ = ["Candidates", "Pattern", "mine", "pattern_of", "pick_one"]
+
+# Multiply-adds of a product above which the pool's vectors are worth rounding to bfloat16 first.
+_HALF_WORK = 2**24
 
 
 class Pattern(NamedTuple):
@@ -57,8 +63,7 @@ class Pattern(NamedTuple):
 
 def pattern_of(Y: sp.csr_array, rows: np.ndarray) -> Pattern:
     """Cut the labels of some rows out of an indicator."""
-    part = as_csr(Y[rows])
-    return Pattern(part.indptr, part.indices)
+    return Pattern(*cut_rows(Y, rows)[:2])
 
 
 def pick_one(pattern: Pattern, rng: np.random.Generator) -> Pattern:
@@ -104,16 +109,17 @@ class Candidates:
 
     def holds(self, pattern: Pattern) -> np.ndarray:
         """Whether each entry of a pattern is in the pool."""
-        return self.drawn[self._place(pattern.indices)] == pattern.indices
+        return self.drawn[self.place(pattern.indices)] == pattern.indices
 
     def places(self, pattern: Pattern) -> tuple[Tensor, Tensor]:
         """Row and place in the pool of the entries that are in it, on the device."""
         held = self.holds(pattern)
         device = self.labels.device
-        at = self._place(pattern.indices[held])
+        at = self.place(pattern.indices[held])
         return to_device(pattern.rows()[held], device), to_device(at, device)
 
-    def _place(self, labels: np.ndarray) -> np.ndarray:
+    def place(self, labels: np.ndarray) -> np.ndarray:
+        """Where labels of the pool are in it."""
         return np.searchsorted(self.drawn, labels).clip(max=self.size - 1)
 
 
@@ -139,14 +145,42 @@ def mine(
     Returns
     -------
     labels : Tensor of shape (n_rows, k), int64
-        Hardest first.
+        In no particular order, but those that are found come first.
     n_found : ndarray of shape (n_rows,), int64
         How many of these a row has; the others are positives of the row.
     """
     table, labels = head.rows, pool.labels
+    own = positives.keep(pool.holds(positives))
+    n_found = np.minimum(k, pool.size - own.lengths())
+    if labels.device.type == "cpu":
+        return _hardest(table, embeddings, pool, own, k), n_found
     # one product of the batch with the pool's rows
     scores = torch.addmm(table.bias[labels], embeddings, table.weight[labels].T)
-    scores[pool.places(positives)] = -torch.inf
-    top = scores.topk(k, dim=1).indices
-    own = np.bincount(positives.rows()[pool.holds(positives)], minlength=embeddings.shape[0])
-    return labels[top], np.minimum(k, pool.size - own)
+    scores[pool.places(own)] = -torch.inf
+    return labels[scores.topk(k, dim=1).indices], n_found
+
+
+def _hardest(table: RowTable, embeddings: Tensor, pool: Candidates, own: Pattern, k: int) -> Tensor:
+    """Choose on the CPU: several times faster than `topk`, and in half precision where it pays.
+
+    Scores only choose here; those that enter the loss are computed anew, in float32.
+    """
+    found = np.empty((embeddings.shape[0], k), dtype=np.int64)
+    bias = table.bias[pool.labels]
+    chosen = (pool.drawn, own.indptr, pool.place(own.indices), found)
+    if embeddings.numel() * pool.size >= _HALF_WORK and has_bfloat16():
+        vectors = np.empty((pool.size, embeddings.shape[1]), dtype=np.uint16)
+        _kernels.take_bfloat16(table.weight.numpy().view(np.uint32), pool.drawn, vectors)
+        half = torch.from_numpy(vectors).view(torch.bfloat16)
+        products = embeddings.bfloat16() @ half.T
+        _kernels.hardest_of_halves(products.view(torch.uint16).numpy(), bias.numpy(), *chosen)
+    else:
+        scores = torch.addmm(bias, embeddings, table.weight[pool.labels].T)
+        _kernels.hardest(scores.float().numpy(), *chosen)
+    return torch.from_numpy(found)
+
+
+@cache
+def has_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16 in hardware; if not, float32 is faster."""
+    return bool(get_host_cpu_features().get("avx512bf16"))

@@ -1,6 +1,7 @@
 """The SNM objective: encoder and label head trained on mined negatives."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,12 @@ from torch.utils.checkpoint import checkpoint
 
 from skxmc.encoders.base import Encoder
 from skxmc.heads.label_head import LabelHead
-from skxmc.losses.owl import ordered_weighted_loss
+from skxmc.losses.owl import margin_loss, ordered_weighted_loss
 from skxmc.negatives import Pool
+from skxmc.ops.embeddings import dropout
 from skxmc.ops.row_table import CsrBatch
 from skxmc.ops.transfer import to_device
+from skxmc.training._kernels import join_labels
 from skxmc.training.mining import Candidates, Pattern, mine, pattern_of, pick_one
 from skxmc.training.state import pack_generator, unpack_generator
 
@@ -96,6 +99,11 @@ class SNMRates:
     weight_decay: float
     dropout: float
 
+    @cached_property
+    def counts_once(self) -> bool:
+        """Whether the loss is a plain sum over positives and kept negatives: no order, no pairs."""
+        return self.treatment == "one_vs_all" and bool((self.weights == 1).all())
+
 
 class SNMObjective:
     """Ordered weighted loss over the hardest of a random pool of negatives.
@@ -159,7 +167,7 @@ class SNMObjective:
         """Return the mean loss of a mini-batch's rows."""
         model = self.module
         embeddings = model(model.encoder.collate(self.data, rows, self.device))
-        embeddings = F.dropout(embeddings, self.rates.dropout)
+        embeddings = dropout(embeddings, self.rates.dropout)
         return self.mined_loss(embeddings, pattern_of(self.Y, rows)), {}
 
     def mined_loss(self, embeddings: Tensor, positives: Pattern) -> Tensor:
@@ -218,6 +226,8 @@ class SNMObjective:
         self, embeddings: Tensor, positives: Pattern, negatives: Tensor, n_found: np.ndarray
     ) -> Tensor:
         """Score positives and kept negatives in one pass, so that each label row moves once."""
+        if self.rates.counts_once and embeddings.device.type == "cpu":
+            return self._labelled_loss(embeddings, positives, negatives, n_found)
         n_rows, k = negatives.shape
         n_positive = positives.lengths()
         indptr = np.concatenate(([0], np.cumsum(n_positive + n_found)))
@@ -237,6 +247,15 @@ class SNMObjective:
         against = torch.full((n_rows * k,), -torch.inf, device=self.device)
         against = against.scatter(0, kept, scores[kept_place]).reshape(n_rows, k)
         return self._ordered_loss(scores[own_place], row_of, against, k)
+
+    def _labelled_loss(self, embeddings, positives, negatives, n_found) -> Tensor:
+        """Sum the margin losses of all scores, where each label's counts once and for itself."""
+        indptr, labels, signs = join_labels(
+            positives.indptr, positives.indices, negatives.numpy(), n_found
+        )
+        pattern = CsrBatch(torch.from_numpy(indptr), torch.from_numpy(labels))
+        scores = self.module.head(embeddings, pattern)
+        return margin_loss(torch.from_numpy(signs) * scores, self.rates.margin).sum()
 
     def _ordered_loss(self, own: Tensor, rows: Tensor, against: Tensor, k: int) -> Tensor:
         rates = self.rates

@@ -13,8 +13,9 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
 from skxmc import EliasClassifier
+from skxmc._sparse import as_csr
 from skxmc.datasets import make_xmc_classification
-from skxmc.encoders import BagOfWords
+from skxmc.encoders import BagOfWords, start
 from skxmc.metrics import TopKScorer
 from skxmc.training.fitting import embed_rows
 
@@ -121,6 +122,24 @@ def test_svd_start_is_the_best_of_its_rank():
     np.testing.assert_allclose(out, cosines(X), atol=1e-3)
 
 
+def test_directions_span_about_what_a_full_svd_finds():
+    rng = np.random.default_rng(0)
+    X = sp.random_array((300, 80), density=0.2, rng=rng, dtype=np.float32) * (
+        0.9 ** np.arange(80, dtype=np.float32)
+    )
+    X = as_csr(X)
+    V = start.leading_directions(X, 20, np.random.RandomState(0))
+    np.testing.assert_allclose(V.T @ V, np.eye(20), atol=1e-4)
+    most = np.square(np.linalg.svd(X.toarray())[1][:20]).sum()
+    assert np.square(X @ V).sum() > 0.98 * most
+
+
+def test_directions_of_a_matrix_of_lower_rank_are_no_more_than_it_has():
+    X = sp.csr_array(np.ones((6, 5), dtype=np.float32))
+    V = start.leading_directions(X, 3, np.random.RandomState(0))
+    np.testing.assert_allclose(V @ V.T, np.full((5, 5), 0.2), atol=1e-4)
+
+
 def test_random_start_depends_on_the_seed_alone():
     X = counts()
     tables = [
@@ -154,13 +173,11 @@ def test_degenerate_data(init, shape, empty):
 
 
 def test_many_rows_are_sampled_for_the_start(monkeypatch):
-    monkeypatch.setattr("skxmc.encoders.bow._SVD_ROWS", 10)
+    monkeypatch.setattr(start, "_SVD_ROWS", 10)
     seen = []
-    from skxmc.encoders import bow
-
-    svd = bow.randomized_svd
+    find = start.leading_directions
     monkeypatch.setattr(
-        bow, "randomized_svd", lambda X, *args, **kw: seen.append(X.shape) or svd(X, *args, **kw)
+        start, "leading_directions", lambda X, *args: seen.append(X.shape) or find(X, *args)
     )
     X = sp.csr_array(counts())
     assert build(X).table.weight.shape == (25, 8)

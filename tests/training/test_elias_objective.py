@@ -322,6 +322,22 @@ def test_dropout_and_exploration_draw_from_seeded_generators():
         assert len(set(losses(1, **changes))) == 3
 
 
+def test_shortlists_are_drawn_in_proportion_to_paths_and_alike_for_all_rows():
+    objective = make_objective(0, learn=True, exploration=1.0)
+    edges, log_weights = objective.module.index.edges, objective.module.index.log_weights().detach()
+    row, n_draws = 0, 4000  # labels 0, 1 and 5, each at one place of the row
+    shares = log_weights[row].exp() / log_weights[row].exp().sum()
+    wins, agree = torch.zeros(3), []
+    for _ in range(n_draws):
+        noisy = objective._explored(edges, log_weights)
+        assert torch.equal(torch.isinf(noisy), edges < 0)
+        wins[noisy[row].argmax()] += 1
+        noise = noisy - log_weights
+        agree.append(noise[0, 0] - noise[1, 2])  # label 0, in clusters 0 and 1
+    torch.testing.assert_close(wins / n_draws, shares, atol=0.03, rtol=0)
+    assert torch.stack(agree).abs().max() < 1e-4
+
+
 @pytest.mark.parametrize("learn", [False, True])
 def test_every_dense_parameter_is_in_one_group(learn):
     objective = make_objective(0, learn=learn)

@@ -1,0 +1,110 @@
+"""Numba kernels of mining: the pool's vectors in half precision, and each row's hardest labels.
+
+Each output row is owned by one thread, so results do not depend on the number of threads.
+"""
+
+import numpy as np
+from numba import njit, prange
+
+# One score in this many is looked at to guess a threshold.
+_STRIDE = 16
+
+
+@njit(cache=True, parallel=True)
+def take_bfloat16(bits, rows, out):
+    """out[i] = the upper halves, rounded to even, of row rows[i] of a float32 table's bits."""
+    for i in prange(rows.shape[0]):
+        source, target = bits[rows[i]], out[i]
+        for j in range(source.shape[0]):
+            x = source[j]
+            target[j] = (x + np.uint32(0x7FFF) + ((x >> np.uint32(16)) & np.uint32(1))) >> (
+                np.uint32(16)
+            )
+
+
+@njit(cache=True, parallel=True)
+def hardest_of_halves(products, bias, labels, indptr, own, out):
+    """Like `hardest`, of products in bfloat16 (as uint16) to which the biases are still to come."""
+    for i in prange(products.shape[0]):
+        bits = np.empty(products.shape[1], dtype=np.uint32)
+        source = products[i]
+        for q in range(bits.shape[0]):
+            bits[q] = np.uint32(source[q]) << np.uint32(16)
+        scores = bits.view(np.float32)
+        for q in range(bits.shape[0]):
+            scores[q] += bias[q]
+        _pick(scores, own[indptr[i] : indptr[i + 1]], labels, out[i])
+
+
+@njit(cache=True, parallel=True)
+def hardest(scores, labels, indptr, own, out):
+    """out[i] = labels of the highest of scores[i], as many as it has room for, in no real order.
+
+    Columns own[indptr[i]:indptr[i + 1]] take no part; they come last where there is room left.
+    Ties go to the earlier column. `scores` is overwritten at them.
+    """
+    for i in prange(scores.shape[0]):
+        _pick(scores[i], own[indptr[i] : indptr[i + 1]], labels, out[i])
+
+
+@njit(cache=True)
+def _pick(scores, own, labels, out):
+    k = out.shape[0]
+    for q in own:
+        scores[q] = -np.inf
+    at = _candidates(scores, k)
+    values = scores[at]
+    threshold = np.float32(-np.inf)
+    if at.shape[0] > k:
+        threshold = np.partition(values, at.shape[0] - k)[at.shape[0] - k]
+    out[:] = labels[0]  # where scores are NaN none is found
+    n = 0
+    for c in range(at.shape[0]):
+        if values[c] > threshold:
+            out[n] = labels[at[c]]
+            n += 1
+    for c in range(at.shape[0]):
+        if n < k and values[c] == threshold:
+            out[n] = labels[at[c]]
+            n += 1
+
+
+@njit(cache=True)
+def _candidates(scores, k):
+    """Columns of all scores above some threshold that k or more reach, ascending.
+
+    The threshold comes from a sample, and is lowered until it is low enough.
+    """
+    m = scores.shape[0]
+    at = np.empty(m + 1, dtype=np.int32)
+    sample = scores[::_STRIDE].copy()
+    rank = k * 3 // (2 * _STRIDE) + 3
+    while rank < sample.shape[0]:
+        threshold = np.partition(sample, sample.shape[0] - rank)[sample.shape[0] - rank]
+        n = 0
+        for q in range(m):  # without a branch
+            at[n] = q
+            n += scores[q] >= threshold
+        if n >= k:
+            return at[:n]
+        rank *= 2
+    at[:m] = np.arange(m)
+    return at[:m]
+
+
+@njit(cache=True)
+def join_labels(indptr, positives, negatives, n_found):
+    """Join positives (CSR) and the first n_found[i] of negatives[i]; returns CSR and signs."""
+    n_rows = n_found.shape[0]
+    starts = np.zeros(n_rows + 1, dtype=np.int64)
+    for i in range(n_rows):
+        starts[i + 1] = starts[i] + (indptr[i + 1] - indptr[i]) + n_found[i]
+    labels = np.empty(starts[n_rows], dtype=np.int64)
+    signs = np.empty(starts[n_rows], dtype=np.float32)
+    for i in range(n_rows):
+        middle = starts[i] + indptr[i + 1] - indptr[i]
+        labels[starts[i] : middle] = positives[indptr[i] : indptr[i + 1]]
+        signs[starts[i] : middle] = 1.0
+        labels[middle : starts[i + 1]] = negatives[i, : n_found[i]]
+        signs[middle : starts[i + 1]] = -1.0
+    return starts, labels, signs
