@@ -156,7 +156,7 @@ def start_bytes(entries: int, n_rows: int, n_features: int, width: int, init: st
     --------
     >>> from skxmc.encoders.start import start_bytes
     >>> start_bytes(1000, 100, 1000, 1, "random")
-    13200
+    12000
     """
     looked_at = min(n_rows, _SVD_ROWS)
     counting = 9 * entries
