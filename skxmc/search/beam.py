@@ -241,9 +241,9 @@ def _sizes(k: int, shortlist_size: int, ranker: RankerColumns | None) -> _kernel
     n_ranked = 0
     if ranker is not None:
         n_ranked = max(k, ranker.size) if ranker.size else auto_rerank_size(k)
-    n_rescored = k + max(SPARE, k // 2)
-    n_coded = 64 + 2 * max(n_ranked, n_rescored)
-    return _kernels.Sizes(shortlist_size, n_coded, n_ranked, n_rescored)
+    spare = max(SPARE, k // 2)
+    n_coded = 64 + 2 * max(n_ranked, k + spare)
+    return _kernels.Sizes(shortlist_size, n_coded, n_ranked, k + 2 * spare, k + spare)
 
 
 def warm_up() -> None:
