@@ -240,13 +240,18 @@ def _choose_by_bits(graph, embedding, path_power, sizes, scratch, i):
     n_paths = follow_paths(graph, embedding, paths, scratch.codes, logit)
     add_log_sigmoid(paths.path, path_power, logit, np.float32(1.0), n_paths, paths.key)
     needed = max(sizes.ranked, sizes.rescored)
-    followed = sizes.coded
-    while True:
-        bound = best_bound(paths.key, paths.label, n_paths, followed, paths.order)
-        n = merge_paths(n_paths, bound, paths, kept.label[i], kept.path[i])
-        if n >= needed or followed >= n_paths:
-            return n
+    n, followed = _merge_best(paths, n_paths, sizes.coded, kept.label[i], kept.path[i]), sizes.coded
+    while n < needed and followed < n_paths:
         followed += needed  # many paths led to the same labels
+        n = _merge_best(paths, n_paths, followed, kept.label[i], kept.path[i])
+    return n
+
+
+@njit(cache=_CACHE, nogil=True)
+def _merge_best(paths, n_paths, size, labels, log_scores):
+    """Write the labels of the best `size` paths; returns how many."""
+    bound = best_bound(paths.key, paths.label, n_paths, size, paths.order)
+    return merge_paths(n_paths, bound, paths, labels, log_scores)
 
 
 @njit(cache=_CACHE, nogil=True)
