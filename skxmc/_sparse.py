@@ -59,7 +59,7 @@ def as_plain_row(X, n_features: int) -> sp.csr_array | None:
     indptr, indices, data = X.indptr, X.indices, X.data
     if data.dtype.kind not in "fiu" or not (indptr[0] == 0 and indptr[1] == indices.size):
         return None
-    if data.size != indices.size or (indices.size and not 0 <= indices.min()):
+    if data.size != indices.size or (indices.size and not indices.min() >= 0):
         return None
     if indices.size and indices.max() >= n_features:
         return None
