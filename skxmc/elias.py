@@ -67,8 +67,9 @@ class EliasClassifier(BaseTrainedClassifier):
         Clusters followed for each row, in training and prediction. May be set after `fit`.
     shortlist_size : int or "auto", default="auto"
         Labels scored for each row in prediction (K), or paths to labels where embeddings have 256
-        dimensions or more. May be set after `fit`. "auto" is 700 + 18 k for the best k labels: the
-        first few want less than the first hundred.
+        dimensions or more. May be set after `fit`. "auto" is 700 + 18 k for the best k labels, the
+        first few wanting less than the first hundred, and twice that where the ranker weighs
+        centroids (``ranker_.blend_``), which find labels that the network alone ranks low.
     train_shortlist_size : int, default=256
         Labels scored for each row in stage 2.
     pool_size, n_negatives : int or "auto", default="auto"
@@ -396,7 +397,9 @@ class EliasClassifier(BaseTrainedClassifier):
 
     def _shortlist_size(self, size: int | str, k: int) -> int:
         if size == "auto":
-            return auto_shortlist_size(k)
+            # centroids find labels that the network alone ranks low
+            far = self.ranker_ is not None and self.ranker_.blend_ is not None
+            return auto_shortlist_size(k) * (2 if far else 1)
         check_int(self, "shortlist_size", size, minimum=1)
         return int(size)
 

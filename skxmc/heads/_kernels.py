@@ -20,9 +20,9 @@ def fit_labels(
 
     `csr` = (indptr, indices, data) of the features; `pairs` = (indptr, rows, positive): the
     positives and hard negatives of each label, to which `draws[t]` further rows are drawn. A drawn
-    row stands for its share of all that were not. `costs` = (negative, positive). The weights of
-    labels[t] are written to `out` = (features, weights, lengths, biases) from starts[t] on. Labels
-    are dealt to `n_parts` threads, each with its own scratch.
+    row stands for its share of all that were not. `costs` = (negative, positive of each label). The
+    weights of labels[t] are written to `out` = (features, weights, lengths, biases) from starts[t]
+    on. Labels are dealt to `n_parts` threads, each with its own scratch.
     """
     pair_indptr, pair_rows, pair_positive = pairs
     out_features, out_weights, lengths, biases = out
@@ -33,7 +33,8 @@ def fit_labels(
         for t in range(part, labels.shape[0], n_parts):
             start, stop = pair_indptr[labels[t]], pair_indptr[labels[t] + 1]
             rows = _with_drawn(pair_rows[start:stop], draws[t], used, seeds[t])
-            cost = _signed_costs(pair_positive[start:stop], rows.shape[0], n_rows, costs)
+            own_costs = (costs[0], costs[1][t])
+            cost = _signed_costs(pair_positive[start:stop], rows.shape[0], n_rows, own_costs)
             own, features = _pack(csr, rows, slot)
             weights, biases[t] = _dual_descent(
                 own, features.shape[0], cost, tol, max_iter, seeds[t]

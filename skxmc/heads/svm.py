@@ -20,7 +20,8 @@ _CHUNK = 4 * 1024**2
 class SvmSettings(NamedTuple):
     """Settings of the training, as `SparseRanker` documents them."""
 
-    costs: tuple[float, float]  # negative, positive
+    cost_negative: float
+    cost_positive: np.ndarray  # of each label, float64
     tol: float
     max_iter: int
     threshold: float
@@ -75,8 +76,8 @@ def fit_svms(
         out = (features, weights, lengths[first:last], bias[first:last])
         _kernels.fit_labels(
             csr, n_features, positive, np.arange(first, last), draws[first:last],
-            seeds[first:last], settings.costs, settings.tol, settings.max_iter,
-            settings.threshold, starts, out, n_threads,
+            seeds[first:last], (settings.cost_negative, settings.cost_positive[first:last]),
+            settings.tol, settings.max_iter, settings.threshold, starts, out, n_threads,
         )  # fmt: skip
         offsets = np.arange(starts[-1]) - np.repeat(starts[:-1], np.diff(starts))
         kept = offsets < np.repeat(lengths[first:last], np.diff(starts))

@@ -73,6 +73,30 @@ def test_weights_are_those_of_linear_svc(data, csr_container, positive, negative
         np.testing.assert_allclose(bias[label], svm.intercept_[0], atol=1e-5)
 
 
+def test_costs_of_each_label(data):
+    """A label's weights are those that its own cost gives to all labels."""
+    X, Y, top = data
+    costs = np.linspace(0.2, 3, N_LABELS)
+    found = full_weights(SparseRanker(threshold=0, cost_positive=costs, **EXACT).fit(X, Y, top))
+    for label, cost in enumerate(costs):
+        alone = SparseRanker(threshold=0, cost_positive=float(cost), **EXACT).fit(X, Y, top)
+        np.testing.assert_array_equal(found[0][label], full_weights(alone)[0][label])
+        assert found[1][label] == alone.bias_[label]
+
+
+@pytest.mark.parametrize(
+    ("costs", "message"),
+    [
+        (np.ones(3), r"a number or 7 numbers, one for each label, got an array of shape \(3,\)"),
+        (np.array(["a"] * N_LABELS), "dtype <U1"),
+        (np.zeros(N_LABELS), "> 0 and finite for each label, got 0.0 to 0.0"),
+    ],
+)
+def test_wrong_costs_of_labels_are_refused(data, costs, message):
+    with pytest.raises(ValueError, match=message):
+        SparseRanker(cost_positive=costs).fit(*data)
+
+
 def test_label_with_positives_only_minimises_the_primal(data):
     X, Y, top = data
     label = N_LABELS - 2
