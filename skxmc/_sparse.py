@@ -60,6 +60,31 @@ def is_plain_row(X, n_features: int) -> bool:
     )
 
 
+def as_plain_row(X, n_features: int) -> sp.csr_array | None:
+    """Return X as a row that `is_plain_row` would pass, if it takes no more than sorting and casts.
+
+    None says nothing about X but that it wants the full check: it may be no single row of CSR, have
+    duplicates, or values that float32 does not hold.
+    """
+    if is_plain_row(X, n_features):
+        return sp.csr_array(X) if isinstance(X, sp.spmatrix) else X
+    if not (sp.issparse(X) and X.format == "csr" and X.shape == (1, n_features)):
+        return None
+    indptr, indices, data = X.indptr, X.indices, X.data
+    if data.dtype.kind not in "fiu" or not (indptr[0] == 0 and indptr[1] == indices.size):
+        return None
+    if data.size != indices.size or (indices.size and not indices.min() >= 0):
+        return None
+    if indices.size and indices.max() >= n_features:
+        return None
+    order = np.argsort(indices, kind="stable")
+    with np.errstate(over="ignore"):
+        data = data[order].astype(np.float32)
+    indices = indices[order].astype(np.int32)
+    row = sp.csr_array((data, indices, indptr.astype(np.int32)), shape=X.shape)
+    return row if is_plain_row(row, n_features) else None
+
+
 def is_bag_of_words(X: sp.csr_array) -> bool:
     """Whether values look like counts or weights of words: none negative, and most of them zero."""
     counts_like = X.nnz == 0 or X.data.min() >= 0

@@ -16,7 +16,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from skxmc._sparse import as_csr, is_plain_row
+from skxmc._sparse import as_csr, as_plain_row
 from skxmc._targets import encode_targets, indicator_csr
 from skxmc._validation import check_int
 from skxmc.metrics import precision_at_k
@@ -247,8 +247,9 @@ class BaseXMCClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
             # scikit-learn's checks take longer than the search for one row does
             if not hasattr(self, "n_features_in_"):
                 check_is_fitted(self)
-            if is_plain_row(X, self.n_features_in_):
-                return sp.csr_array(X) if isinstance(X, sp.spmatrix) else X
+            row = as_plain_row(X, self.n_features_in_)
+            if row is not None:
+                return row
         X = validate_data(self, X, reset=reset, accept_sparse="csr", dtype=np.float32)
         return as_csr(X) if sp.issparse(X) else np.ascontiguousarray(X)
 

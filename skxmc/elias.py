@@ -351,7 +351,8 @@ class EliasClassifier(BaseTrainedClassifier):
         beam_width : int or None, default=None
             Clusters followed for each row, in this call only; None means the estimator's parameter.
         shortlist_size : int, "auto" or None, default=None
-            Labels scored for each row, in the same way.
+            Labels scored for each row, in the same way; with embeddings of 256 dimensions or more,
+            paths followed to them at least, as `skxmc.search.beam.search_topk` explains.
 
         Returns
         -------

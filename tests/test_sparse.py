@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from skxmc._sparse import as_csr, cut_rows, is_plain_row, normalize_rows
+from skxmc._sparse import as_csr, as_plain_row, cut_rows, is_plain_row, normalize_rows
 
 DENSE = hnp.arrays(
     np.float64,
@@ -139,3 +139,36 @@ def test_rows_are_cut_as_scipy_cuts_them(dense, rows):
     assert np.array_equal(indices, expected.indices)
     assert np.array_equal(data, expected.data)
     assert indptr.dtype == indices.dtype == np.int32
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.uint8])
+@pytest.mark.parametrize("index_dtype", [np.int32, np.int64])
+def test_rows_are_sorted_and_cast_where_that_is_all(csr_container, dtype, index_dtype):
+    row = csr_container((1, 5), dtype=dtype)
+    row.data, row.indices = np.array([2, 1], dtype), np.array([3, 1], index_dtype)
+    row.indptr = np.array([0, 2], index_dtype)
+    got = as_plain_row(row, 5)
+    assert isinstance(got, sp.csr_array)
+    assert is_plain_row(got, 5)
+    np.testing.assert_array_equal(got.toarray(), [[0, 1, 0, 2, 0]])
+    assert row.indices.tolist() == [3, 1]
+    plain = csr_container(plain_row(), shape=(1, 5))
+    np.testing.assert_array_equal(as_plain_row(plain, 5).toarray(), plain.toarray())
+
+
+def test_rows_that_want_the_full_check(csr_container):
+    broken = csr_container(plain_row(dtype=np.float64), shape=(1, 5))
+    broken.indices[:] = [1, 5]
+    negative = csr_container(plain_row(dtype=np.float64), shape=(1, 5))
+    negative.indices[:] = [-1, 1]
+    for other in (
+        csr_container(plain_row(), shape=(1, 6)),
+        csr_container(plain_row((0.5, np.nan), dtype=np.float64), shape=(1, 5)),
+        csr_container(plain_row((0.5, 1e300), dtype=np.float64), shape=(1, 5)),
+        csr_container(plain_row(indices=(3, 3)), shape=(1, 5)),
+        csr_container(plain_row(dtype=np.complex64), shape=(1, 5)),
+        csr_container(plain_row(), shape=(1, 5)).tocsc(),
+        broken,
+        negative,
+    ):
+        assert as_plain_row(other, 5) is None

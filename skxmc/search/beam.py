@@ -42,7 +42,7 @@ def auto_shortlist_size(k: int) -> int:
     Returns
     -------
     size : int
-        Labels to score.
+        Labels to score, or paths to follow where labels have bits; see `search_topk`.
 
     Examples
     --------
@@ -87,7 +87,8 @@ def search_topk(
     """Find the k labels with the largest score p = max_c(s_c a_cl)^path_power * sigmoid(z_l).
 
     Where the graph has a ranker, the best `ranker.size` of them, or k if that is more, get the
-    score p^(1 - share) sigmoid(2 margin)^share instead.
+    score p^(1 - share) sigmoid(2 margin)^share instead. Of these, the row's heavy features tell the
+    best k + 2 max(8, k / 2), whose margins are found in full.
 
     Parameters
     ----------
@@ -100,8 +101,10 @@ def search_topk(
     beam_width : int
         Clusters followed; clipped to their number.
     shortlist_size : int or "auto", default="auto"
-        Labels scored at most, at least k; clipped to the number of labels. Where labels have bits,
-        paths followed at least. "auto" is `auto_shortlist_size(k)`.
+        At least k; clipped to the number of labels. Labels scored at most, chosen by their paths.
+        Where labels have bits it counts paths instead: the best `shortlist_size` to 1.5 times as
+        many are followed, and as several may lead to one label, this many labels or fewer are
+        scored by bits. "auto" is `auto_shortlist_size(k)`.
     features : csr_array of shape (n_rows, n_features), float32, or None
         What the ranker reads.
 
@@ -241,9 +244,9 @@ def _sizes(k: int, shortlist_size: int, ranker: RankerColumns | None) -> _kernel
     n_ranked = 0
     if ranker is not None:
         n_ranked = max(k, ranker.size) if ranker.size else auto_rerank_size(k)
-    n_rescored = k + max(SPARE, k // 2)
-    n_coded = 64 + 2 * max(n_ranked, n_rescored)
-    return _kernels.Sizes(shortlist_size, n_coded, n_ranked, n_rescored)
+    spare = max(SPARE, k // 2)
+    n_coded = 64 + 2 * max(n_ranked, k + spare)
+    return _kernels.Sizes(shortlist_size, n_coded, n_ranked, k + 2 * spare, k + spare)
 
 
 def warm_up() -> None:

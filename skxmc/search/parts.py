@@ -20,7 +20,8 @@ class FeatureTable:
     ----------
     table : ndarray of shape (n_features, embedding_dim), int16
         Feature embeddings, to be multiplied by `table_scale`. Half the memory of float32, to which
-        a search owes much of its time; embeddings differ by about 1e-5 of their length.
+        a search owes much of its time; `benchmarks/bench_search_sizes.py` prints by how much
+        embeddings differ.
     table_scale : ndarray of shape (n_features,), float32
         As `round_rows` returns it.
     column_scale : ndarray of shape (n_features,) or (0,), float32

@@ -16,7 +16,7 @@ from skxmc.heads import SparseRanker, candidate_dots, svm
 from skxmc.heads._kernels import _signed_costs, _with_drawn
 from skxmc.heads.svm import training_pairs
 from skxmc.search.parts import RankerColumns
-from skxmc.search.ranking._kernels import find_margins, make_rank_scratch
+from skxmc.search.ranking._kernels import add_margins, make_rank_scratch, start_margins
 from skxmc.topk import TopK
 
 N_ROWS, N_FEATURES, N_LABELS, K = 60, 25, 7, 3
@@ -241,10 +241,12 @@ def test_the_search_finds_the_same_margins(data):
     for i in range(N_ROWS):
         found = top.indices[i] >= 0
         labels = top.indices[i][found].astype(np.int32)
-        find_margins(
-            features.indptr, features.indices, features.data, i, ranker.arrays, labels,
-            labels.size, mark, 1 + K * i, scratch,
-        )  # fmt: skip
+        start_margins(ranker.arrays, labels, labels.size, scratch)
+        for heavy in (True, False):
+            add_margins(
+                features.indptr, features.indices, features.data, i, heavy, ranker.arrays, labels,
+                labels.size, mark, 1 + K * (2 * i + (not heavy)), scratch,
+            )  # fmt: skip
         np.testing.assert_allclose(
             scratch.margin[: labels.size], expected[i][found], rtol=1e-4, atol=1e-6
         )

@@ -289,3 +289,21 @@ def test_extreme_logits_give_finite_scores(size):
     assert np.isfinite(got.scores[got.indices >= 0]).all()
     assert (got.scores <= 1).all()
     assert (got.indices >= 0).any()
+
+
+@pytest.mark.parametrize("width", [4, 256])
+def test_warm_up_leaves_nothing_to_compile(width):
+    beam_module.warm_up()
+    kernel, encoder = beam_module._kernels.search_rows, beam_module._kernels.encode_rows
+    before = len(kernel.signatures), len(encoder.signatures)
+    rng = np.random.default_rng(0)
+    edges = np.arange(80, dtype=np.int32).reshape(4, 20)
+    graph = random_graph(rng, edges, 80, width=width)
+    assert (graph.edge_bits.size > 0) == (width == 256)
+    table = rng.normal(size=(30, width)).astype(np.float32)
+    encoding = FeatureTable.from_floats(table, np.zeros(0, np.float32), True, 1.0)
+    X = as_csr(rng.random((3, 30)))
+    for g in (graph, graph.reduced()):
+        search_csr(replace(g, encoder=encoding), X, 2, beam_width=2)
+        search_topk(g, rng.normal(size=(3, width)).astype(np.float32), 2, beam_width=2)
+    assert (len(kernel.signatures), len(encoder.signatures)) == before

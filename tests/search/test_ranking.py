@@ -12,7 +12,7 @@ from skxmc._sparse import as_csr
 from skxmc.search._reference import search_topk_reference
 from skxmc.search.beam import auto_rerank_size, search_topk
 from skxmc.search.parts import RankerColumns
-from skxmc.search.ranking._kernels import find_margins, make_rank_scratch
+from skxmc.search.ranking._kernels import add_margins, make_rank_scratch, start_margins
 
 from .test_beam import SIZES, assert_same_ranking, big_problem
 from .test_codes import MANY, many_labels
@@ -48,9 +48,12 @@ def test_margins_against_dense(n_labels, n, seed):
     mark, scratch = np.zeros(n_labels, np.int32), make_rank_scratch(n)
     for i in range(3):
         labels = rng.permutation(n_labels)[:n].astype(np.int32)
-        find_margins(
-            X.indptr, X.indices, X.data, i, ranker.arrays, labels, n, mark, 1 + n * i, scratch
-        )
+        start_margins(ranker.arrays, labels, n, scratch)
+        for heavy in (True, False):
+            add_margins(
+                X.indptr, X.indices, X.data, i, heavy, ranker.arrays, labels, n, mark,
+                1 + n * (2 * i + (not heavy)), scratch,
+            )  # fmt: skip
         expected = weight[labels].astype(np.float64) @ unit(X)[i] + ranker.bias[labels]
         np.testing.assert_allclose(scratch.margin[:n], expected, rtol=1e-5, atol=1e-5)
         assert not scratch.near.any()

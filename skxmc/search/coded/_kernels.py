@@ -49,14 +49,31 @@ def follow_paths(graph, embedding, paths, scratch, logit):
     n = 0
     for b in range(paths.base.shape[0]):
         start, stop = paths.place[b, NEXT], paths.place[b, ENOUGH]
-        _count_common(graph.edge_bits, scratch.planes, start, stop, n, logit)
-        for p in range(start, stop):
-            q = n + p - start
-            paths.label[q], paths.path[q] = graph.labels[p], paths.base[b] + graph.log_weights[p]
-            sign_sum = np.float32(2.0) * logit[q] - total
-            logit[q] = constant + step * graph.edge_scale[p] * sign_sum + graph.edge_bias[p]
-        n += stop - start
+        if start < stop:
+            own, part = slice(start, stop), slice(n, n + stop - start)
+            _count_common(graph.edge_bits[own], scratch.planes, logit[part])
+            _finish_logits(
+                graph.edge_scale[own], graph.edge_bias[own], constant, step, total, logit[part]
+            )
+            _copy_paths(
+                graph.labels[own], graph.log_weights[own], paths.base[b], paths.label[part],
+                paths.path[part],
+            )  # fmt: skip
+            n = part.stop
     return n
+
+
+@njit(cache=_CACHE, nogil=True)
+def _finish_logits(scale, bias, constant, step, total, out):
+    """Turn counts into logits."""
+    for q in range(out.shape[0]):
+        out[q] = constant + step * scale[q] * (np.float32(2.0) * out[q] - total) + bias[q]
+
+
+@njit(cache=_CACHE, nogil=True)
+def _copy_paths(labels, log_weights, base, out_label, out_path):
+    for q in range(out_label.shape[0]):
+        out_label[q], out_path[q] = labels[q], base + log_weights[q]
 
 
 @njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
@@ -94,11 +111,11 @@ def _fill_planes(numbers, planes):
 
 
 @njit(cache=_CACHE, nogil=True)
-def _count_common(edge_bits, planes, start, stop, n, out):
+def _count_common(edge_bits, planes, out):
     """Sum an embedding's whole numbers over the dimensions in which an edge's bit is set."""
     p0, p1, p2, p3 = planes[0], planes[1], planes[2], planes[3]
-    for p in range(start, stop):
-        bits = edge_bits[p]
+    for q in range(out.shape[0]):
+        bits = edge_bits[q]
         total = np.int64(0)
         for j in range(bits.shape[0]):
             # numbers in two's complement: the fourth plane counts negative
@@ -108,7 +125,7 @@ def _count_common(edge_bits, planes, start, stop, n, out):
                 + (np.int64(count_bits(bits[j] & p2[j])) << 2)
                 - (np.int64(count_bits(bits[j] & p3[j])) << 3)
             )
-        out[n + p - start] = np.float32(total)
+        out[q] = np.float32(total)
 
 
 @njit(cache=_CACHE, nogil=True)

@@ -33,7 +33,12 @@ from skxmc.search.paths._kernels import (
     merge_paths,
     shortlist_labels,
 )
-from skxmc.search.ranking._kernels import RankScratch, find_margins, make_rank_scratch
+from skxmc.search.ranking._kernels import (
+    RankScratch,
+    add_margins,
+    make_rank_scratch,
+    start_margins,
+)
 
 # SKXMC_NUMBA_CACHE=0 compiles anew in each process, for where no cache can be written
 _CACHE = os.environ.get("SKXMC_NUMBA_CACHE", "1") != "0"
@@ -73,7 +78,8 @@ class Sizes(NamedTuple):
 
     shortlist: int  # found over paths; with bits, paths followed at least
     coded: int  # paths whose labels are scored by their codes, chosen by their bits
-    ranked: int  # whose margins are found, chosen by their codes; 0 without a ranker
+    ranked: int  # whose margins by heavy features are found; 0 without a ranker
+    weighed: int  # whose margins are found in full
     rescored: int  # scored by their rows
 
 
@@ -234,13 +240,18 @@ def _choose_by_bits(graph, embedding, path_power, sizes, scratch, i):
     n_paths = follow_paths(graph, embedding, paths, scratch.codes, logit)
     add_log_sigmoid(paths.path, path_power, logit, np.float32(1.0), n_paths, paths.key)
     needed = max(sizes.ranked, sizes.rescored)
-    followed = sizes.coded
-    while True:
-        bound = best_bound(paths.key, paths.label, n_paths, followed, paths.order)
-        n = merge_paths(n_paths, bound, paths, kept.label[i], kept.path[i])
-        if n >= needed or followed >= n_paths:
-            return n
+    n, followed = _merge_best(paths, n_paths, sizes.coded, kept.label[i], kept.path[i]), sizes.coded
+    while n < needed and followed < n_paths:
         followed += needed  # many paths led to the same labels
+        n = _merge_best(paths, n_paths, followed, kept.label[i], kept.path[i])
+    return n
+
+
+@njit(cache=_CACHE, nogil=True)
+def _merge_best(paths, n_paths, size, labels, log_scores):
+    """Write the labels of the best `size` paths; returns how many."""
+    bound = best_bound(paths.key, paths.label, n_paths, size, paths.order)
+    return merge_paths(n_paths, bound, paths, labels, log_scores)
 
 
 @njit(cache=_CACHE, nogil=True)
@@ -258,22 +269,41 @@ def _choose_by_codes(graph, embeddings, alpha_and_powers, sizes, scratch):
 
 @njit(cache=_CACHE, nogil=True)
 def _choose_by_margins(indptr, indices, data, ranker, alpha_and_powers, sizes, scratch):
-    """Keep the labels that score best by codes and margins; their margins go into `other`."""
-    kept, paths, logit = scratch.kept, scratch.paths, scratch.logit
-    margin, share = scratch.ranks.margin, alpha_and_powers[2]
+    """Keep the labels that score best by codes and margins; their margins go into `other`.
+
+    A row's heavy features tell which labels are worth the time that all of them take.
+    """
+    kept, paths, share = scratch.kept, scratch.paths, alpha_and_powers[2]
+    margin = scratch.ranks.margin
     for i in range(indptr.shape[0] - 1):
-        n, label, other = kept.length[i], kept.label[i], kept.other[i]
-        find_margins(
-            indptr, indices, data, i, ranker, label, n, paths.mark, paths.first[0], scratch.ranks
-        )
-        paths.first[0] += n
-        for q in range(n):
-            logit[q] = np.float32(2.0) * margin[q]
-        add_log_sigmoid(other, np.float32(1.0) - share, logit, share, n, paths.key)
+        label, path, other = kept.label[i], kept.path[i], kept.other[i]
+        n = kept.length[i]
+        start_margins(ranker, label, n, scratch.ranks)
+        for heavy in (True, False):
+            add_margins(
+                indptr, indices, data, i, heavy, ranker, label, n, paths.mark, paths.first[0],
+                scratch.ranks,
+            )  # fmt: skip
+            paths.first[0] += n
+            size = sizes.weighed if heavy else sizes.rescored
+            if n > size:
+                _add_margins_to_scores(other, margin, share, n, scratch)
+                bound = best_bound(paths.key, label, n, size, paths.order)
+                m = 0
+                for q in range(n):
+                    label[m], path[m], other[m], margin[m] = label[q], path[q], other[q], margin[q]
+                    m += paths.order[q] >= bound
+                n = m
         other[:n] = margin[:n]
-        kept.length[i] = keep_best(
-            paths.key, label, kept.path[i], other, n, sizes.rescored, paths.order
-        )
+        kept.length[i] = n
+
+
+@njit(cache=_CACHE, nogil=True)
+def _add_margins_to_scores(log_p, margin, share, n, scratch):
+    """Set keys to the log scores of n labels by what is known of their margins."""
+    for q in range(n):
+        scratch.logit[q] = np.float32(2.0) * margin[q]
+    add_log_sigmoid(log_p, np.float32(1.0) - share, scratch.logit, share, n, scratch.paths.key)
 
 
 @njit(cache=_CACHE, nogil=True)

@@ -82,20 +82,27 @@ def bound_paths(indptr, edge_keys, beam, size, scratch):
 def merge_paths(n, bound, scratch, labels, paths):
     """Write the labels of those of n paths that reach a bound, each once; returns how many.
 
-    `scratch.order` is held against the bound; `paths` receives each label's best log score.
+    `scratch.order` is held against the bound, and lost; `paths` receives each label's best log
+    score.
     """
     mark, first, order = scratch.mark, scratch.first[0], scratch.order
-    m = 0
+    n_kept = 0
     for q in range(n):
-        if order[q] >= bound:
-            label = scratch.label[q]
-            at = mark[label] - first
-            if at < 0:
-                mark[label] = first + m
-                labels[m], paths[m] = label, scratch.path[q]
-                m += 1
-            else:
-                paths[at] = max(paths[at], scratch.path[q])
+        reached = order[q] >= bound
+        # written in any case, and overwritten by the next if not kept: no branch to guess
+        order[n_kept] = q
+        n_kept += reached
+    m = 0
+    for r in range(n_kept):
+        q = order[r]
+        label = scratch.label[q]
+        at = mark[label] - first
+        if at < 0:
+            mark[label] = first + m
+            labels[m], paths[m] = label, scratch.path[q]
+            m += 1
+        else:
+            paths[at] = max(paths[at], scratch.path[q])
     scratch.first[0] += m
     return m
 
@@ -129,13 +136,12 @@ def _extend(edge_keys, fewest, most, n_beam, scratch):
         bound = np.float32(0.5) * (low + high)
         count = 0
         for b in range(n_beam):
-            start, stop = place[b, _TOO_FEW], place[b, ENOUGH]
-            while start < stop:
-                middle = (start + stop) // 2
-                if base[b] + edge_keys[middle] >= bound:
-                    start = middle + 1
-                else:
-                    stop = middle
+            start, left = place[b, _TOO_FEW], place[b, ENOUGH] - place[b, _TOO_FEW]
+            while left > 0:
+                half = (left + 1) // 2
+                # by a product, not a branch: it would be guessed wrong every other time
+                start += half * np.int32(base[b] + edge_keys[start + half - 1] >= bound)
+                left -= half
             place[b, _PROBE] = start
             count += start - place[b, NEXT]
         if count < fewest:

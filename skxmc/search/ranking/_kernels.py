@@ -50,6 +50,7 @@ class RankScratch(NamedTuple):
     value: np.ndarray  # (capacity,) float32, of the feature
     name: np.ndarray  # (capacity,) int32, label of the entry
     weight: np.ndarray  # (capacity,) float32, of the entry
+    missed: np.ndarray  # (capacity,) int32, hits that met another label
 
 
 def make_rank_scratch(n_ranked: int) -> RankScratch:
@@ -63,6 +64,7 @@ def make_rank_scratch(n_ranked: int) -> RankScratch:
         np.empty(capacity, np.float32),
         np.empty(capacity, np.int32),
         np.empty(capacity, np.float32),
+        np.empty(capacity, np.int32),
     )
 
 
@@ -111,20 +113,33 @@ def order_columns(columns, labels, weights, words):
 
 
 @njit(cache=_CACHE, nogil=True)
-def find_margins(indptr, indices, data, i, ranker, label, n, mark, first, scratch):
-    """Margins of row i, scaled to unit length, on n labels, which are marked from `first` on."""
-    margin, near, hashes = scratch.margin, scratch.near, scratch.hashes
+def start_margins(ranker, label, n, scratch):
+    """Set the margins of n labels to their biases."""
+    for q in range(n):
+        scratch.margin[q] = ranker.bias[label[q]]
+
+
+@njit(cache=_CACHE, nogil=True)
+def add_margins(indptr, indices, data, i, heavy, ranker, label, n, mark, first, scratch):
+    """Add to the margins of n labels what row i, scaled to unit length, brings them.
+
+    Either by its heavy features, whose squares are at least the mean of the row's, or by the
+    others. The labels are marked from `first` on.
+    """
+    near, hashes = scratch.near, scratch.hashes
     for q in range(n):
         mark[label[q]] = first + q
         near[np.uint64(label[q]) & _NEAR] = True
         hashes[q] = _hash(label[q])
-        margin[q] = ranker.bias[label[q]]
     squares = 0.0
     for p in range(indptr[i], indptr[i + 1]):
         squares += np.float64(data[p]) * np.float64(data[p])
     factor = 1.0 / np.sqrt(squares) if squares > 0 else 0.0
+    mean = squares / max(1, indptr[i + 1] - indptr[i])
     n_hits = 0
     for p in range(indptr[i], indptr[i + 1]):
+        if (np.float64(data[p]) * np.float64(data[p]) >= mean) != heavy:
+            continue
         value = np.float32(data[p] * factor)
         column = ranker.columns[indices[p]]
         start, stop = column[_START], column[_STOP]
@@ -176,19 +191,23 @@ def _look_up(words, column, value, n, n_hits, scratch):
 
 @njit(cache=_CACHE, nogil=True)
 def _add_hits(ranker, label, n_hits, scratch):
-    """Add what was noted to the margins, feature by feature."""
+    """Add what was noted to the margins."""
     hit, value, entries = scratch.hit, scratch.value, ranker.entries
-    name, weight = scratch.name, scratch.weight
+    name, weight, missed = scratch.name, scratch.weight, scratch.missed
     for h in range(n_hits):
         # no branch here that would wait for memory: loads run side by side
         name[h], weight[h] = entries[hit[h, 1], 0], ranker.weights[hit[h, 1], 1]
+    n_missed = np.int64(0)
     for h in range(n_hits):
         q = hit[h, 0]
-        if name[h] == label[q]:
-            scratch.margin[q] += value[h] * weight[h]
-            continue
+        same = name[h] == label[q]
+        scratch.margin[q] += value[h] * weight[h] * np.float32(same)
+        missed[n_missed] = h
         # a label that shares its bit with another one is further back, if it is there at all
-        p = hit[h, 1]
+        n_missed += np.int64((not same) & (_hash(name[h]) < scratch.hashes[q]))
+    for m in range(n_missed):
+        h = missed[m]
+        q, p = hit[h, 0], hit[h, 1] + 1
         while p < hit[h, 2] and _hash(entries[p, 0]) < scratch.hashes[q]:
             p += 1
         if p < hit[h, 2] and entries[p, 0] == label[q]:
