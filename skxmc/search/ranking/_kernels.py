@@ -197,7 +197,7 @@ def _add_hits(ranker, label, n_hits, scratch):
     for h in range(n_hits):
         # no branch here that would wait for memory: loads run side by side
         name[h], weight[h] = entries[hit[h, 1], 0], ranker.weights[hit[h, 1], 1]
-    n_missed = 0
+    n_missed = np.int64(0)
     for h in range(n_hits):
         q = hit[h, 0]
         same = name[h] == label[q]
