@@ -79,9 +79,14 @@ def fit_svms(
             seeds[first:last], (settings.cost_negative, settings.cost_positive[first:last]),
             settings.tol, settings.max_iter, settings.threshold, starts, out, n_threads,
         )  # fmt: skip
-        offsets = np.arange(starts[-1]) - np.repeat(starts[:-1], np.diff(starts))
-        kept = offsets < np.repeat(lengths[first:last], np.diff(starts))
-        parts.append((features[kept], weights[kept]))
+        ends = starts[:-1] + lengths[first:last]
+        kept = [slice(*own) for own in zip(starts[:-1], ends, strict=True)]
+        parts.append(
+            (
+                np.concatenate([features[own] for own in kept]),
+                np.concatenate([weights[own] for own in kept]),
+            )
+        )
         bar.update(last - first)
     bar.close()
     columns, values = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
