@@ -292,7 +292,7 @@ class EliasClassifier(BaseTrainedClassifier):
             wanted = not isinstance(X, list) and is_bag_of_words(as_csr(X))
             recipe = SparseRanker() if wanted else None
         if recipe is not None:
-            self.ranker_ = self._fit_ranker(copy.deepcopy(recipe), as_csr(X), Y)
+            self.ranker_ = self._fit_ranker(copy.deepcopy(recipe), X, Y)
             self._frozen = self._freeze(self.model_)
 
     def _check_ranker(self, X: Any) -> None:
@@ -309,7 +309,7 @@ class EliasClassifier(BaseTrainedClassifier):
                 f"None, got {self.ranker!r}."
             )
 
-    def _fit_ranker(self, ranker: SparseRanker, X: sp.csr_array, Y: sp.csr_array) -> SparseRanker:
+    def _fit_ranker(self, ranker: SparseRanker, X: Any, Y: sp.csr_array) -> SparseRanker:
         """Train the ranker on the labels that the search, without it, finds for the rows."""
         if ranker.random_state is None:
             ranker.random_state = self.random_state
@@ -317,7 +317,8 @@ class EliasClassifier(BaseTrainedClassifier):
         if ranker.n_jobs is None:
             ranker.n_jobs = self.n_jobs
         k = min(HARD_LABELS, self.n_labels_)
-        return ranker.fit(X, Y, self._search_with(X, k, self.beam_width, _HARD_SHORTLIST))
+        found = self._search_with(X, k, self.beam_width, _HARD_SHORTLIST)
+        return ranker.fit(as_csr(X), Y, found)
 
     def _freeze(self, model: EliasModel) -> SearchGraph:
         graph = freeze(model)

@@ -26,6 +26,8 @@ __all__ = [
 ROWS_AT_ONCE = _kernels.ROWS_AT_ONCE
 # Labels beyond k, at least, that are scored by their rows.
 SPARE = 8
+# Labels of a graph up to which all that are ranked are scored in full: they cost little.
+_FEW_LABELS = 1000
 
 
 def auto_shortlist_size(k: int) -> int:
@@ -210,7 +212,7 @@ def _search(
     if isinstance(shortlist_size, str):
         shortlist_size = auto_shortlist_size(k)
     beam_width = min(beam_width, graph.n_clusters)
-    sizes = _sizes(k, min(max(shortlist_size, k), graph.n_labels), graph.ranker)
+    sizes = _sizes(k, min(max(shortlist_size, k), graph.n_labels), graph)
     ranker = _NO_RANKER if graph.ranker is None else graph.ranker
     powers = float(np.log(graph.alpha)), np.float32(graph.path_power), np.float32(ranker.share)
     indptr, indices, data = _NO_FEATURES if features is None else features
@@ -239,14 +241,17 @@ def _search(
     return out
 
 
-def _sizes(k: int, shortlist_size: int, ranker: RankerColumns | None) -> _kernels.Sizes:
+def _sizes(k: int, shortlist_size: int, graph: SearchGraph) -> _kernels.Sizes:
     """How many labels go how far, such that hardly any of the best k gets lost on the way."""
-    n_ranked = 0
+    ranker, n_ranked = graph.ranker, 0
     if ranker is not None:
         n_ranked = max(k, ranker.size) if ranker.size else auto_rerank_size(k)
     spare = max(SPARE, k // 2)
     n_coded = 64 + 2 * max(n_ranked, k + spare)
-    return _kernels.Sizes(shortlist_size, n_coded, n_ranked, k + 2 * spare, k + spare)
+    n_weighed, n_rescored = k + 2 * spare, k + spare
+    if graph.n_labels <= _FEW_LABELS:
+        n_weighed, n_rescored = max(n_weighed, n_ranked), max(n_rescored, n_ranked)
+    return _kernels.Sizes(shortlist_size, n_coded, n_ranked, n_weighed, n_rescored)
 
 
 def warm_up() -> None:

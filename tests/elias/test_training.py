@@ -267,9 +267,10 @@ def test_the_best_epoch_is_kept(monkeypatch, held, scores, kept, titles):
     assert [r["valid_ndcg_at_5"] for r in model.history_] == scores[: len(titles)]
     top = model.predict_topk(held.X_valid, k=3)
     np.testing.assert_array_equal(top.indices, seen[kept].indices)
-    np.testing.assert_allclose(top.scores, seen[kept].scores, rtol=1e-6)
+    # validation reads the table of features in full, prediction in 16 bits
+    np.testing.assert_allclose(top.scores, seen[kept].scores, rtol=1e-3)
     others = [epoch for epoch in range(len(seen)) if epoch != kept]
-    assert not any(np.allclose(seen[e].scores, top.scores, rtol=1e-6) for e in others)
+    assert not any(np.allclose(seen[e].scores, top.scores, rtol=1e-3) for e in others)
 
 
 def test_each_stage_keeps_its_best(monkeypatch, held, stages):
