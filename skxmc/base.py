@@ -251,7 +251,7 @@ class BaseXMCClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
             if row is not None:
                 return row
         X = validate_data(self, X, reset=reset, accept_sparse="csr", dtype=np.float32)
-        return as_csr(X) if sp.issparse(X) else np.ascontiguousarray(X)
+        return _without_zeros(as_csr(X)) if sp.issparse(X) else np.ascontiguousarray(X)
 
     def _search(self, X) -> Iterator[tuple[slice, TopK]]:
         """All labels that `predict` looks at, of a bounded number of validated rows at a time."""
@@ -292,6 +292,14 @@ def _form(y) -> tuple[str, np.dtype]:
         layout = y.format if y.format in ("csr", "csc", "coo") else "csr"
         return f"{'matrix' if isinstance(y, sp.spmatrix) else 'array'}-{layout}", y.dtype
     return "dense", check_array(y, dtype=None).dtype
+
+
+def _without_zeros(X: sp.csr_array) -> sp.csr_array:
+    """Drop stored zeros, in a copy: sums would round otherwise where they stand in between."""
+    if np.count_nonzero(X.data) < X.nnz:
+        X = X.copy()
+        X.eliminate_zeros()
+    return X
 
 
 def _check_texts(X) -> list[str]:

@@ -131,12 +131,12 @@ def add_margins(indptr, indices, data, i, heavy, ranker, label, n, mark, first, 
         mark[label[q]] = first + q
         near[np.uint64(label[q]) & _NEAR] = True
         hashes[q] = _hash(label[q])
-    squares, n_used = 0.0, np.int64(0)
+    squares, n_used = 0.0, 0.0
     for p in range(indptr[i], indptr[i + 1]):
         squares += np.float64(data[p]) * np.float64(data[p])
-        n_used += np.int64(data[p] != 0)
+        n_used += np.float64(data[p] != 0)
     factor = 1.0 / np.sqrt(squares) if squares > 0 else 0.0
-    mean = squares / max(1, n_used)
+    mean = squares / max(1.0, n_used)
     n_hits = 0
     for p in range(indptr[i], indptr[i + 1]):
         if (np.float64(data[p]) * np.float64(data[p]) >= mean) != heavy:
