@@ -7,8 +7,6 @@ Arrays of the graph: `edges` (n_clusters, width) holds label columns, padded wit
 import numpy as np
 from numba import njit, prange
 
-_STEP = np.float32(2.0**-23)
-_LOG2 = np.float32(np.log(2.0))
 # Bins of the first look for a k-th largest score, and scores below which it does not pay.
 _BINS = 512
 
@@ -23,17 +21,14 @@ def shortlist(
     k,
     pos_indptr,
     pos_indices,
-    noise,
-    seed,
     n_parts,
 ):
     """Gather the k best labels of each row over the paths row -> beam cluster -> label.
 
     A label reached by several paths keeps the best one. `beam` (n_rows, width) may be padded with
-    -1. The labels `pos_indices` of a row, if reached, are always kept. With noise > 0 the k labels
-    are drawn without replacement instead (Gumbel noise of that scale on the log path score).
-    Rows are cut into `n_parts` runs, each with its own scratch. Returns labels (-1 padded), the
-    column of `edges` and the beam slot of the winning path.
+    -1. The labels `pos_indices` of a row, if reached, are always kept. Rows are cut into `n_parts`
+    runs, each with its own scratch. Returns labels (-1 padded), the column of `edges` and the beam
+    slot of the winning path.
     """
     n_rows = beam.shape[0]
     out_labels = np.full((n_rows, k), -1, dtype=np.int32)
@@ -46,13 +41,10 @@ def shortlist(
         scores = np.empty(capacity, dtype=np.float32)
         edge_of = np.empty(capacity, dtype=np.int32)
         slot_of = np.empty(capacity, dtype=np.int32)
-        waits = np.empty(capacity, dtype=np.float32)
         for i in range(part * n_rows // n_parts, (part + 1) * n_rows // n_parts):
             m = _collect(
                 beam[i], beam_scores[i], edges, log_weights, place, labels, scores, edge_of, slot_of
             )
-            if noise > 0:
-                _add_gumbel(seed, i, labels[:m], np.float32(noise), waits[:m], scores[:m])
             for p in range(pos_indptr[i], pos_indptr[i + 1]):
                 q = place[pos_indices[p]]
                 if q >= 0:
@@ -160,56 +152,6 @@ def select_top(scores, labels, k):
     for r in range(k - n_kept):
         kept[n_kept + r] = ties[r]
     return kept
-
-
-@njit(cache=True, fastmath={"reassoc", "contract", "nsz"})
-def _add_gumbel(seed, row, labels, scale, waits, scores):
-    """Add Gumbel noise that depends on nothing but seed, row and label, not on the thread.
-
-    The row's key is a splitmix64 of seed and row; labels are mixed into it by 32-bit rounds
-    (murmur3), which run in vector registers, as the two logarithms do.
-    """
-    z = np.uint64(seed) + np.uint64(row + 1) * np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    z = z ^ (z >> np.uint64(31))
-    low, high = np.uint32(z & np.uint64(0xFFFFFFFF)), np.uint32(z >> np.uint64(32))
-    for q in range(labels.shape[0]):
-        h = np.uint32(np.uint32(labels[q]) ^ low)
-        h = np.uint32(np.uint32(h ^ (h >> np.uint32(16))) * np.uint32(0x85EBCA6B))
-        h = np.uint32(np.uint32(h ^ (h >> np.uint32(13))) * np.uint32(0xC2B2AE35))
-        h = np.uint32(np.uint32(h ^ (h >> np.uint32(16))) + high)
-        h = np.uint32(np.uint32(h ^ (h >> np.uint32(15))) * np.uint32(0x2C1B3C6D))
-        h = np.uint32(np.uint32(h ^ (h >> np.uint32(12))) * np.uint32(0x297A2D39))
-        h = np.uint32(h ^ (h >> np.uint32(15)))
-        # 23 bits and a half are a float32 without rounding: never 0, never 1
-        waits[q] = (np.float32(np.int32(h >> np.uint32(9))) + np.float32(0.5)) * _STEP
-    for _ in range(2):
-        _minus_log(waits)
-    for q in range(labels.shape[0]):
-        scores[q] += scale * waits[q]
-
-
-@njit(cache=True, fastmath={"reassoc", "contract", "nsz"})
-def _minus_log(x):
-    """Replace x by -log(x) for positive normal float32, to about 1e-7 of max(1, |log x|).
-
-    log(2^e (1 + f)) = e log 2 + 2 artanh(f / (2 + f)), with 1 + f in [sqrt(1/2), sqrt(2)).
-    """
-    bits = x.view(np.int32)
-    for q in range(x.shape[0]):
-        # 0x3F3504F3 is sqrt(1/2): the exponent counts from there
-        exponent = (bits[q] - np.int32(0x3F3504F3)) >> np.int32(23)
-        bits[q] = np.int32(bits[q] - np.int32(exponent << np.int32(23)))
-        f = x[q] - np.float32(1.0)
-        s = f / (np.float32(2.0) + f)
-        t = s * s
-        series = np.float32(1 / 9)
-        series = series * t + np.float32(1 / 7)
-        series = series * t + np.float32(1 / 5)
-        series = series * t + np.float32(1 / 3)
-        series = series * t + np.float32(1.0)
-        x[q] = -(np.float32(2.0) * s * series + np.float32(exponent) * _LOG2)
 
 
 @njit(cache=True, parallel=True)

@@ -46,8 +46,6 @@ def build_shortlist(
     n_labels: int,
     k: int,
     positives: CsrBatch | None = None,
-    noise: float = 0.0,
-    generator: torch.Generator | None = None,
 ) -> Shortlist:
     """Keep the k labels of each row with the best path score max_c (log s_c + log a_cl).
 
@@ -67,42 +65,35 @@ def build_shortlist(
         Labels kept a row; fewer where the beam leads to fewer.
     positives : CsrBatch or None
         Labels kept in any case, if the beam leads to them.
-    noise : float, default=0.0
-        0 keeps the best; 1 draws k labels without replacement in proportion to their path scores.
-    generator : torch.Generator or None
-        CPU generator that seeds the draw.
 
     Returns
     -------
     shortlist : Shortlist
         No label that is found occurs twice in a row.
     """
-    seed = 0
-    if noise > 0:
-        seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
     beam_scores, log_weights = beam_scores.detach(), log_weights.detach()
     k = min(k, n_labels)
     if beam.device.type == "cpu":
-        found = _numba(beam, beam_scores, edges, log_weights, n_labels, k, positives, noise, seed)
+        found = _numba(beam, beam_scores, edges, log_weights, n_labels, k, positives)
     else:
-        found = _torch(beam, beam_scores, edges, log_weights, n_labels, k, positives, noise, seed)
+        found = _torch(beam, beam_scores, edges, log_weights, n_labels, k, positives)
     # how many labels there are, an accelerator would have to be asked, and waited for
     return _compress(*found) if beam.device.type == "cpu" else _pad(*found)
 
 
-def _numba(beam, beam_scores, edges, log_weights, n_labels, k, positives, noise, seed):
+def _numba(beam, beam_scores, edges, log_weights, n_labels, k, positives):
     if positives is None:
         indptr, indices = np.zeros(beam.shape[0] + 1, np.int32), np.zeros(0, np.int32)
     else:
         indptr, indices = positives.indptr.numpy(), positives.indices.numpy()
     found = _kernels.shortlist(
         beam.numpy(), beam_scores.numpy(), edges.numpy(), log_weights.numpy(),
-        n_labels, k, indptr, indices, float(noise), seed, numba.get_num_threads(),
+        n_labels, k, indptr, indices, numba.get_num_threads(),
     )  # fmt: skip
     return tuple(torch.from_numpy(array) for array in found)
 
 
-def _torch(beam, beam_scores, edges, log_weights, n_labels, k, positives, noise, seed):
+def _torch(beam, beam_scores, edges, log_weights, n_labels, k, positives):
     """Sort all paths of a row by label, keep each label's best, then take the top k."""
     n_rows, n_edges = beam.shape[0], edges.shape[1]
     followed = beam.clamp(min=0)
@@ -116,10 +107,6 @@ def _torch(beam, beam_scores, edges, log_weights, n_labels, k, positives, noise,
     first = torch.ones_like(labels, dtype=torch.bool)
     first[:, 1:] = labels[:, 1:] != labels[:, :-1]
     usable = first & (labels >= 0)
-    if noise > 0:
-        generator = torch.Generator(labels.device).manual_seed(seed)
-        uniform = torch.rand(scores.shape, generator=generator, device=labels.device)
-        scores = scores - noise * torch.log(-torch.log(uniform.clamp(1e-20, 1 - 1e-7)))
     if positives is not None:
         rows = torch.arange(n_rows, device=labels.device)[:, None].expand_as(labels)
         kept = contains(positives, rows.reshape(-1), labels.reshape(-1), n_labels)
