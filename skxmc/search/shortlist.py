@@ -86,11 +86,12 @@ def _numba(beam, beam_scores, edges, log_weights, n_labels, k, positives):
         indptr, indices = np.zeros(beam.shape[0] + 1, np.int32), np.zeros(0, np.int32)
     else:
         indptr, indices = positives.indptr.numpy(), positives.indices.numpy()
-    found = _kernels.shortlist(
-        beam.numpy(), beam_scores.numpy(), edges.numpy(), log_weights.numpy(),
-        n_labels, k, indptr, indices, numba.get_num_threads(),
-    )  # fmt: skip
-    return tuple(torch.from_numpy(array) for array in found)
+    beam, edges, keys = beam.numpy(), edges.numpy(), log_weights.numpy()
+    graph = (edges, keys, *_kernels.row_lengths(edges, keys, np.arange(edges.shape[0])))
+    labels, columns, slots, _ = _kernels.shortlist(
+        beam, beam_scores.numpy(), *graph, k, indptr, indices, numba.get_num_threads()
+    )
+    return tuple(torch.from_numpy(array) for array in (labels, columns, slots))
 
 
 def _torch(beam, beam_scores, edges, log_weights, n_labels, k, positives):

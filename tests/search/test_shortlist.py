@@ -76,7 +76,9 @@ STAR_WEIGHTS = np.log([[0.9, 0.3, 0.2], [0.5, 0.05, 0.8]])
 def test_the_split_into_parts_changes_nothing(problem, n_parts):
     beam, scores, edges, log_weights, n_labels, k, positives = problem
     pattern = csr_of(positives)
-    arguments = (beam, scores.astype("f4"), edges, log_weights.astype("f4"), n_labels, k,
+    keys, clusters = log_weights.astype("f4"), np.arange(len(edges))
+    arguments = (beam, scores.astype("f4"), edges, keys,
+                 *_kernels.row_lengths(edges, keys, clusters), min(k, n_labels),
                  pattern.indptr.numpy(), pattern.indices.numpy())  # fmt: skip
     for one, several in zip(
         _kernels.shortlist(*arguments, 1), _kernels.shortlist(*arguments, n_parts), strict=True
