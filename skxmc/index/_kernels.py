@@ -1,7 +1,17 @@
-"""Numba kernel of the balanced 2-means split: one node of the cluster hierarchy at a time."""
+"""Numba kernels of the index: the balanced 2-means split, and the learned weights of edges.
+
+A split is one node of the cluster hierarchy. Edges are rows of label columns, one a cluster, padded
+with -1 at the end; each row is owned by one thread.
+"""
 
 import numpy as np
-from numba import njit
+from numba import njit, prange
+
+_FAST = {"reassoc", "contract", "nsz"}
+# e^x = 2^k e^r with k = round(x / log 2); log 2 in two parts, the first of few digits
+_LOG2E = np.float32(1.4426950408889634)
+_LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
+_LOWEST = np.float32(-87.0)
 
 
 @njit(cache=True)
@@ -77,3 +87,98 @@ def _same_split(old, new, half, n_rows):
         if not left[new[r]]:
             return False
     return True
+
+
+@njit(cache=True)
+def row_length(labels):
+    """Count the labels in front of the padding of a row of edges."""
+    n = 0
+    for e in range(labels.shape[0]):
+        n += labels[e] >= 0
+    return n
+
+
+@njit(cache=True)
+def largest(values):
+    """Largest of some numbers, in four chains that need not wait for each other."""
+    low = np.float32(-np.inf)
+    a, b, c, d = low, low, low, low
+    n = values.shape[0] // 4 * 4
+    for j in range(0, n, 4):
+        a, b = max(a, values[j]), max(b, values[j + 1])
+        c, d = max(c, values[j + 2]), max(d, values[j + 3])
+    for j in range(n, values.shape[0]):
+        a = max(a, values[j])
+    return max(max(a, b), max(c, d))
+
+
+@njit(cache=True)
+def exp_row(values, shift, out):
+    """Write exp(values - shift) in float32: many at a time, which calls of exp are not.
+
+    By the polynomial of the Cephes library. What is below e^-87 counts as that.
+    """
+    n = values.shape[0]
+    powers = np.empty(n, dtype=np.int32)
+    for j in range(n):
+        x = max(values[j] - shift, _LOWEST)
+        k = np.floor(x * _LOG2E + np.float32(0.5))
+        r = x - k * _LN2_HIGH
+        r -= k * _LN2_LOW
+        y = np.float32(1.9875691500e-4)
+        y = y * r + np.float32(1.3981999507e-3)
+        y = y * r + np.float32(8.3334519073e-3)
+        y = y * r + np.float32(4.1665795894e-2)
+        y = y * r + np.float32(1.6666665459e-1)
+        y = y * r + np.float32(5.0000001201e-1)
+        out[j] = y * r * r + r + np.float32(1.0)
+        powers[j] = (np.int32(k) + np.int32(127)) << np.int32(23)
+    factors = powers.view(np.float32)
+    for j in range(n):
+        out[j] *= factors[j]
+
+
+@njit(cache=True, fastmath=_FAST)
+def _sum(values):
+    total = np.float32(0.0)
+    for j in range(values.shape[0]):
+        total += values[j]
+    return total
+
+
+@njit(cache=True, parallel=True)
+def edge_weights(logits, edges, rows, log_gain, log_weights, log_sums):
+    """Log min(1, gain * softmax) over the edges of some clusters, and the log sum of exponentials.
+
+    Other rows, and padding, stay as they are.
+    """
+    for r in prange(rows.shape[0]):
+        c = rows[r]
+        n = row_length(edges[c])
+        row, out = logits[c, :n], log_weights[c, :n]
+        highest = largest(row)
+        exp_row(row, highest, out)
+        log_sums[c] = highest + np.log(_sum(out))
+        offset = log_gain - log_sums[c]
+        for e in range(n):
+            out[e] = min(row[e] + offset, np.float32(0.0))
+
+
+@njit(cache=True, parallel=True)
+def edge_weights_backward(logits, edges, rows, log_gain, log_sums, grad):
+    """Turn the gradient of `edge_weights`' rows into that of their logits, in place.
+
+    A weight that is cut at 1 has none.
+    """
+    for r in prange(rows.shape[0]):
+        c = rows[r]
+        n = row_length(edges[c])
+        row, target = logits[c, :n], grad[c, :n]
+        shares = np.empty(n, dtype=np.float32)
+        exp_row(row, log_sums[c], shares)
+        bound = log_sums[c] - log_gain
+        for e in range(n):
+            target[e] = target[e] if row[e] <= bound else np.float32(0.0)
+        total = _sum(target)
+        for e in range(n):
+            target[e] -= total * shares[e]

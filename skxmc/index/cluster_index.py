@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from skxmc.index.adjacency import Adjacency, reachable_fraction
+from skxmc.ops.half import linear
 
 __all__ = ["ClusterIndex"]
 
@@ -99,7 +100,11 @@ class ClusterIndex(nn.Module):
 
     def log_shares(self, embeddings: Tensor) -> Tensor:
         """Log cluster softmax: ranks clusters as `log_scores` does, and those fully on as well."""
-        return torch.log_softmax(self.clusters(embeddings).float(), dim=1)
+        return torch.log_softmax(self.logits(embeddings), dim=1)
+
+    def logits(self, embeddings: Tensor) -> Tensor:
+        """Return what the cluster softmax is taken of."""
+        return linear(embeddings, self.clusters.weight, self.clusters.bias).float()
 
     def log_weights(self, rows: Tensor | None = None) -> Tensor:
         """Log edge weights of some clusters' rows (all if None); -inf at padding."""

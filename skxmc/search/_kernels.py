@@ -1,13 +1,15 @@
 """Numba kernels of the search: from a beam of clusters to a shortlist of labels.
 
 Arrays of the graph: `edges` (n_clusters, width) holds label columns, padded with -1; `keys`
-(n_clusters, width) what labels are chosen by, the logarithm of their edge weights and perhaps noise.
+(n_clusters, width) what labels are chosen by: the logarithm of their edge weights, perhaps noise.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit, prange
+
+from skxmc.index._kernels import largest, row_length
 
 # Bins of the first look for a k-th largest score, and scores below which it does not pay.
 _BINS = 512
@@ -63,12 +65,8 @@ def row_lengths(edges, keys, rows):
     highest = np.full(edges.shape[0], -np.inf, dtype=np.float32)
     for r in prange(rows.shape[0]):
         c = rows[r]
-        n, best = 0, np.float32(-np.inf)
-        for e in range(edges.shape[1]):
-            n += edges[c, e] >= 0
-        for e in range(n):
-            best = max(best, keys[c, e])
-        lengths[c], highest[c] = n, best
+        lengths[c] = row_length(edges[c])
+        highest[c] = largest(keys[c, : lengths[c]])
     return lengths, highest
 
 

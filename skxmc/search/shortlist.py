@@ -27,6 +27,8 @@ class Shortlist(NamedTuple):
         Place in the row's beam of the cluster on the winning path.
     columns : Tensor of shape (n_entries,), int64
         Column of that cluster's row of edges.
+    positive : Tensor of shape (n_entries,), bool
+        Whether the label is one of those that are kept in any case.
     found : Tensor of shape (n_entries,), bool, or None
         False where an entry only fills a row up, as on an accelerator; None where none does.
     """
@@ -35,6 +37,7 @@ class Shortlist(NamedTuple):
     rows: Tensor
     slots: Tensor
     columns: Tensor
+    positive: Tensor
     found: Tensor | None = None
 
 
@@ -88,10 +91,10 @@ def _numba(beam, beam_scores, edges, log_weights, n_labels, k, positives):
         indptr, indices = positives.indptr.numpy(), positives.indices.numpy()
     beam, edges, keys = beam.numpy(), edges.numpy(), log_weights.numpy()
     graph = (edges, keys, *_kernels.row_lengths(edges, keys, np.arange(edges.shape[0])))
-    labels, columns, slots, _ = _kernels.shortlist(
+    found = _kernels.shortlist(
         beam, beam_scores.numpy(), *graph, k, indptr, indices, numba.get_num_threads()
     )
-    return tuple(torch.from_numpy(array) for array in (labels, columns, slots))
+    return tuple(torch.from_numpy(array) for array in found)
 
 
 def _torch(beam, beam_scores, edges, log_weights, n_labels, k, positives):
@@ -108,38 +111,41 @@ def _torch(beam, beam_scores, edges, log_weights, n_labels, k, positives):
     first = torch.ones_like(labels, dtype=torch.bool)
     first[:, 1:] = labels[:, 1:] != labels[:, :-1]
     usable = first & (labels >= 0)
+    kept = torch.zeros_like(usable)
     if positives is not None:
         rows = torch.arange(n_rows, device=labels.device)[:, None].expand_as(labels)
         kept = contains(positives, rows.reshape(-1), labels.reshape(-1), n_labels)
-        scores = scores.masked_fill(kept.reshape(labels.shape), torch.inf)
+        kept = kept.reshape(labels.shape)
+        scores = scores.masked_fill(kept, torch.inf)
     scores = scores.masked_fill(~usable, -torch.inf)
     # labels ascend within a row, so a stable sort breaks ties by the smaller label
     top = torch.argsort(scores, dim=1, descending=True, stable=True)[:, :k]
     found = usable.gather(1, top)
     path = order.gather(1, top)
-    return labels.gather(1, top).masked_fill(~found, -1), path % n_edges, path // n_edges
+    labels = labels.gather(1, top).masked_fill(~found, -1)
+    return labels, path % n_edges, path // n_edges, kept.gather(1, top)
 
 
-def _compress(labels, columns, slots) -> Shortlist:
+def _compress(labels, columns, slots, positive) -> Shortlist:
     """Drop the padding of (n_rows, k) arrays."""
     found = labels >= 0
     indptr = F.pad(torch.cumsum(found.sum(dim=1), dim=0), (1, 0))
     at = found.flatten().nonzero(as_tuple=True)[0]
     rows = at // found.shape[1]
-    labels, slots, columns = (array.flatten()[at] for array in (labels, slots, columns))
-    return Shortlist(CsrBatch(indptr, labels), rows, slots.long(), columns.long())
+    arrays = (labels, slots, columns, positive)
+    labels, slots, columns, positive = (array.flatten()[at] for array in arrays)
+    return Shortlist(CsrBatch(indptr, labels), rows, slots.long(), columns.long(), positive)
 
 
-def _pad(labels, columns, slots) -> Shortlist:
+def _pad(labels, columns, slots, positive) -> Shortlist:
     """Keep the padding of (n_rows, k) arrays as entries of label 0 that are not `found`."""
     n_rows, k = labels.shape
     places = torch.arange(n_rows * k, device=labels.device)
     indptr = k * torch.arange(n_rows + 1, device=labels.device)
     labels = labels.flatten()
     batch = CsrBatch(indptr, labels.clamp(min=0))
-    return Shortlist(
-        batch, places // k, slots.flatten().long(), columns.flatten().long(), labels >= 0
-    )
+    slots, columns = slots.flatten().long(), columns.flatten().long()
+    return Shortlist(batch, places // k, slots, columns, positive.flatten(), labels >= 0)
 
 
 def contains(positives: CsrBatch, rows: Tensor, labels: Tensor, n_labels: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Numba kernels of mining: the pool's vectors in half precision, and each row's hardest labels.
+"""Numba kernels of training: mined labels, beams of clusters and what flows back to them.
 
 Each output row is owned by one thread, so results do not depend on the number of threads.
 """
@@ -108,3 +108,78 @@ def join_labels(indptr, positives, negatives, n_found):
         labels[middle : starts[i + 1]] = negatives[i, : n_found[i]]
         signs[middle : starts[i + 1]] = -1.0
     return starts, labels, signs
+
+
+@njit(cache=True, parallel=True)
+def find_beams(log_shares, width, indptr, parents, beams):
+    """Best clusters of each row and its positives' parents, each once, ascending, -1 behind.
+
+    `parents` holds those of each entry of the rows' positives, -1 for none. Returns how many of
+    each row's are among the best.
+    """
+    n_rows, n_clusters = log_shares.shape
+    hits = np.zeros(n_rows, dtype=np.int64)
+    every, none = np.arange(n_clusters), np.empty(0, dtype=np.int64)
+    for i in prange(n_rows):
+        own = parents[indptr[i] : indptr[i + 1]]
+        found = np.empty(width + own.shape[0], dtype=np.int64)
+        _pick(log_shares[i], none, every, found[:width])
+        for p in range(own.shape[0]):
+            hits[i] += (found[:width] == own[p]).any()
+        found[width:] = own
+        found.sort()
+        n, last = 0, np.int64(-1)
+        beams[i] = -1
+        for c in found:
+            if c > last:
+                beams[i, n] = c
+                n += 1
+            last = c
+    return hits
+
+
+@njit(cache=True, parallel=True)
+def add_noise(edges, rows, seed, scale, quantiles, log_weights, keys):
+    """Add to log weights a quantile that a hash of seed and label draws, times a scale."""
+    shift = np.uint32(32 - int(np.log2(quantiles.shape[0])))
+    for r in prange(rows.shape[0]):
+        c = rows[r]
+        for e in range(edges.shape[1]):
+            # the finaliser of MurmurHash3
+            h = np.uint32(edges[c, e]) ^ seed
+            h = np.uint32((h ^ (h >> np.uint32(16))) * np.uint32(0x85EBCA6B))
+            h = np.uint32((h ^ (h >> np.uint32(13))) * np.uint32(0xC2B2AE35))
+            h = np.uint32(h ^ (h >> np.uint32(16)))
+            keys[c, e] = log_weights[c, e] + scale * quantiles[h >> shift]
+
+
+@njit(cache=True, parallel=True)
+def beams_backward(beams, log_scores, on_scores, shares):
+    """Turn shares into the gradient of the clusters' logits, in place; a score cut at 0 has none.
+
+    `log_scores` are those before the cut.
+    """
+    for i in prange(beams.shape[0]):
+        total = np.float32(0.0)
+        for b in range(beams.shape[1]):
+            if beams[i, b] >= 0 and log_scores[i, b] <= 0:
+                total += on_scores[i, b]
+        row = shares[i]
+        for c in range(row.shape[0]):
+            row[c] *= -total
+        for b in range(beams.shape[1]):
+            if beams[i, b] >= 0 and log_scores[i, b] <= 0:
+                row[beams[i, b]] += on_scores[i, b]
+
+
+@njit(cache=True, parallel=True)
+def scatter_paths(indptr, beams, slots, columns, on_paths, n_parts, grad):
+    """Add the gradient of each path to its edge; each part of the clusters is one thread's."""
+    n_clusters = grad.shape[0]
+    for part in prange(n_parts):
+        first, last = part * n_clusters // n_parts, (part + 1) * n_clusters // n_parts
+        for i in range(beams.shape[0]):
+            for r in range(indptr[i + 1] - indptr[i]):
+                c = beams[i, slots[i, r]]
+                if first <= c < last:
+                    grad[c, columns[i, r]] += on_paths[i, r]

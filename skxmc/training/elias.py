@@ -1,94 +1,28 @@
 """The ELIAS objective: encoder, cluster index and label head trained on shortlists."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from skxmc.encoders.base import Encoder, check_embeddings
 from skxmc.encoders.bow import BagOfWordsEncoder
-from skxmc.heads.label_head import LabelHead
-from skxmc.index import ClusterIndex, best_parents
-from skxmc.index.cluster_index import cap_log
-from skxmc.losses.elias import elias_loss
+from skxmc.index import best_parents
 from skxmc.ops.embeddings import dropout
-from skxmc.ops.row_table import CsrBatch
-from skxmc.search._kernels import top_columns
 from skxmc.search.graph import SearchGraph
 from skxmc.search.parts import FeatureTable
-from skxmc.search.shortlist import Shortlist, build_shortlist, contains
+from skxmc.training import elias_numba, elias_torch
+from skxmc.training.elias_model import EliasModel, EliasRates
 from skxmc.training.mining import pattern_of
 
 __all__ = ["EliasModel", "EliasObjective", "EliasRates", "StageObjective", "freeze"]
 
 
-# Log path score of an entry that only fills a shortlist up.
-_NO_PATH = -1e6
 # Weight of a label's bias beside path_power times its log path, where labels are shortlisted for
 # prediction. Paths know little of how common a label is; with it half the shortlist does as well.
 PRIOR_WEIGHT = 0.15
-
-
-class EliasModel(nn.Module):
-    """The three parts data flows through, held together as one module.
-
-    Parameters
-    ----------
-    encoder : Encoder
-        Rows to embeddings.
-    index : ClusterIndex
-        Embeddings to clusters, clusters to labels.
-    head : LabelHead
-        Embeddings to label logits.
-    path_power : float, default=1.0
-        Exponent of the path score in the final score p = r^path_power sigmoid(z).
-    """
-
-    def __init__(
-        self, encoder: Encoder, index: ClusterIndex, head: LabelHead, path_power: float = 1.0
-    ):
-        super().__init__()
-        self.path_power = path_power
-        self.encoder = encoder
-        self.index = index
-        self.head = head
-
-
-@dataclass(frozen=True)
-class EliasRates:
-    """Rates and weights of one stage.
-
-    Attributes
-    ----------
-    lr_encoder, lr_clusters, lr_edges : float
-        Learning rates of the encoder's dense layers, the cluster layer and the edge logits.
-    lr_factor_tables : float
-        Factor on the rates of the feature and label tables.
-    weight_decay : float
-        Decoupled decay of dense weight matrices.
-    dropout : float
-        Dropout of the embedding.
-    lambda_shortlist : float
-        Weight of the positives' path cost in the loss.
-    beam_width, shortlist_size : int
-        Clusters followed and labels scored for each training row.
-    exploration : float
-        1 draws the shortlist in proportion to the path scores, 0 takes the best.
-    """
-
-    lr_encoder: float
-    lr_clusters: float
-    lr_edges: float
-    lr_factor_tables: float
-    weight_decay: float
-    dropout: float
-    lambda_shortlist: float
-    beam_width: int
-    shortlist_size: int
-    exploration: float
 
 
 class StageObjective:
@@ -163,6 +97,7 @@ class StageObjective:
 class EliasObjective(StageObjective):
     """Loss of stage 2 on mini-batches: shortlists found by the model itself.
 
+    What comes between embeddings and loss is `elias_numba` on the CPU and `elias_torch` elsewhere.
     Parameters are those of `StageObjective`.
     """
 
@@ -175,6 +110,7 @@ class EliasObjective(StageObjective):
         device: torch.device,
     ):
         super().__init__(module, data, Y, rates, device)
+        self.engine = elias_numba if device.type == "cpu" else elias_torch
         # on the host, so that drawing a seed never waits for the device
         self.generator = torch.Generator()
         self.generator.manual_seed(int(torch.randint(2**31 - 1, (1,))))
@@ -191,105 +127,17 @@ class EliasObjective(StageObjective):
     def loss(self, rows: np.ndarray) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of a mini-batch, with the share of positives the beam alone found."""
         model, rates = self.module, self.rates
-        pattern = pattern_of(self.Y, rows)
-        positives = pattern.on(self.device)
+        positives = pattern_of(self.Y, rows)
         embeddings = model.encoder(model.encoder.collate(self.data, rows, self.device))
         check_embeddings(model.encoder, embeddings, rows.size)
         embeddings = dropout(embeddings.float(), rates.dropout)
-        log_shares = model.index.log_shares(embeddings)
-        # uncapped, as in the search: clusters that are fully on must not tie
-        most = int(pattern.lengths().max())
-        beam, recall = self._beam(log_shares.detach(), positives, most)
-        used, local = _rows_followed(beam, model.index.n_clusters)
-        beam_scores = cap_log(log_shares.gather(1, beam.clamp(min=0)), model.index.alpha)
-        log_weights = model.index.log_weights(used)
-        edges = model.index.edges[used]
-        shortlist = build_shortlist(
-            local,
-            beam_scores,
-            edges,
-            self._explored(edges, log_weights.detach()),
-            self.Y.shape[1],
-            rates.shortlist_size,
-            positives,
+        seed = None
+        if rates.exploration:
+            seed = int(torch.randint(2**31 - 1, (1,), generator=self.generator))
+        total, path, recall = self.engine.losses(
+            model, rates, embeddings, positives, self.parents, seed
         )
-        log_path = _log_path(shortlist, local, beam_scores, log_weights)
-        logits = model.head(embeddings, shortlist.labels)
-        n_labels = self.Y.shape[1]
-        positive = contains(positives, shortlist.rows, shortlist.labels.indices.long(), n_labels)
-        if shortlist.found is not None:
-            # a path that cannot be costs nothing, neither as a loss nor as a gradient
-            positive = positive & shortlist.found
-            log_path = log_path.masked_fill(~shortlist.found, _NO_PATH)
-        classification, path = elias_loss(
-            log_path, logits, positive, shortlist.rows, embeddings.shape[0], model.path_power
-        )
-        total = classification + rates.lambda_shortlist * path
-        return total, {"path_loss": path.detach(), "beam_recall": recall}
-
-    def _explored(self, edges: Tensor, log_weights: Tensor) -> Tensor:
-        """Add Gumbel noise, one number a label, to the weights that choose the shortlists.
-
-        Each row's labels are then drawn without replacement in proportion to their path scores.
-        Rows of a batch share the noise, so that they draw the same labels where they can: far
-        fewer label vectors have to be fetched and updated than if each drew for itself.
-        """
-        if self.rates.exploration == 0:
-            return log_weights
-        seed = int(torch.randint(2**31 - 1, (1,), generator=self.generator))
-        wait = _exponential(self.Y.shape[1], seed, self.device)
-        gumbel = wait.clamp_(min=1e-30).log_().mul_(-self.rates.exploration)
-        return gumbel[edges.clamp(min=0)].add_(log_weights)
-
-    def _beam(self, log_shares: Tensor, positives: CsrBatch, most: int) -> tuple[Tensor, Tensor]:
-        """Best clusters of each row plus its positives' parents, ascending; and beam recall.
-
-        `most` is the largest number of positives of a row. Unused places, at the end, are -1.
-        """
-        n_rows, n_clusters = log_shares.shape
-        width = min(self.rates.beam_width, n_clusters)
-        best = _best_columns(log_shares, width)
-        rows, parents = positives.rows(), self.parents[positives.indices.long()]
-        hits = (best[rows] == parents[:, None]).any(dim=1).float()
-        recall = hits.mean() if hits.numel() else torch.ones((), device=self.device)
-        place = torch.arange(rows.shape[0], device=self.device) - positives.indptr.long()[rows]
-        others = torch.full((n_rows, most), n_clusters, device=self.device)
-        others[rows, place] = parents
-        beam = torch.cat((best, others), dim=1).sort(dim=1).values
-        again = beam[:, 1:] == beam[:, :-1]
-        beam[:, 1:] = beam[:, 1:].masked_fill(again, n_clusters)
-        beam = beam.sort(dim=1).values
-        return beam.masked_fill(beam == n_clusters, -1), recall
-
-
-def _exponential(size: int, seed: int, device: torch.device) -> Tensor:
-    """Exponential random numbers; on the CPU by numpy, which draws them eight times as fast."""
-    if device.type == "cpu":
-        numbers = np.random.default_rng(seed).standard_exponential(size, dtype=np.float32)
-        return torch.from_numpy(numbers)
-    generator = torch.Generator(device).manual_seed(seed)
-    return torch.empty(size, device=device).exponential_(generator=generator)
-
-
-def _best_columns(scores: Tensor, k: int) -> Tensor:
-    """Columns of the k largest entries of each row; on the CPU several times faster than topk."""
-    if scores.device.type != "cpu":
-        return scores.topk(k, dim=1).indices
-    return torch.from_numpy(top_columns(scores.numpy(), k)[0])
-
-
-def _rows_followed(beam: Tensor, n_clusters: int) -> tuple[Tensor, Tensor]:
-    """Rows of the graph that take part in the softmax, and the beam as places among them."""
-    if beam.device.type != "cpu":  # all: to count them would wait for the device
-        return torch.arange(n_clusters, device=beam.device), beam
-    used, local = torch.unique(beam.clamp(min=0), return_inverse=True)
-    return used, local.masked_fill(beam < 0, -1)
-
-
-def _log_path(shortlist: Shortlist, beam, beam_scores, log_weights) -> Tensor:
-    """Log path score of each entry; gradients flow through its winning path only."""
-    cluster = beam[shortlist.rows, shortlist.slots]
-    return beam_scores[shortlist.rows, shortlist.slots] + log_weights[cluster, shortlist.columns]
+        return total, {"path_loss": path, "beam_recall": recall}
 
 
 def freeze(model: EliasModel) -> SearchGraph:

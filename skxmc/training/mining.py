@@ -4,25 +4,21 @@ The rows' own labels and the pool are drawn on the host, so how many entries a p
 there, and no accelerator has to be asked, and waited for.
 """
 
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 import torch
-from llvmlite.binding import get_host_cpu_features
 from torch import Tensor
 
 from skxmc._sparse import cut_rows
 from skxmc.heads.label_head import LabelHead
+from skxmc.ops.half import HALF_WORK, has_bfloat16
 from skxmc.ops.row_table import CsrBatch, RowTable
 from skxmc.ops.transfer import to_device
 from skxmc.training import _kernels
 
 __all__ = ["Candidates", "Pattern", "mine", "pattern_of", "pick_one"]
-
-# Multiply-adds of a product above which the pool's vectors are worth rounding to bfloat16 first.
-_HALF_WORK = 2**24
 
 
 class Pattern(NamedTuple):
@@ -168,7 +164,7 @@ def _hardest(table: RowTable, embeddings: Tensor, pool: Candidates, own: Pattern
     found = np.empty((embeddings.shape[0], k), dtype=np.int64)
     bias = table.bias[pool.labels]
     chosen = (pool.drawn, own.indptr, pool.place(own.indices), found)
-    if embeddings.numel() * pool.size >= _HALF_WORK and has_bfloat16():
+    if embeddings.numel() * pool.size >= HALF_WORK and has_bfloat16():
         vectors = np.empty((pool.size, embeddings.shape[1]), dtype=np.uint16)
         _kernels.take_bfloat16(table.weight.numpy().view(np.uint32), pool.drawn, vectors)
         half = torch.from_numpy(vectors).view(torch.bfloat16)
@@ -178,9 +174,3 @@ def _hardest(table: RowTable, embeddings: Tensor, pool: Candidates, own: Pattern
         scores = torch.addmm(bias, embeddings, table.weight[pool.labels].T)
         _kernels.hardest(scores.float().numpy(), *chosen)
     return torch.from_numpy(found)
-
-
-@cache
-def has_bfloat16() -> bool:
-    """Whether the CPU multiplies bfloat16 in hardware; if not, float32 is faster."""
-    return bool(get_host_cpu_features().get("avx512bf16"))

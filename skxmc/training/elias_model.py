@@ -1,0 +1,70 @@
+"""What ELIAS trains: encoder, cluster index and label head, and the settings of a stage."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from skxmc.encoders.base import Encoder
+from skxmc.heads.label_head import LabelHead
+from skxmc.index import ClusterIndex
+
+__all__ = ["EliasModel", "EliasRates"]
+
+
+class EliasModel(nn.Module):
+    """The three parts data flows through, held together as one module.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        Rows to embeddings.
+    index : ClusterIndex
+        Embeddings to clusters, clusters to labels.
+    head : LabelHead
+        Embeddings to label logits.
+    path_power : float, default=1.0
+        Exponent of the path score in the final score p = r^path_power sigmoid(z).
+    """
+
+    def __init__(
+        self, encoder: Encoder, index: ClusterIndex, head: LabelHead, path_power: float = 1.0
+    ):
+        super().__init__()
+        self.path_power = path_power
+        self.encoder = encoder
+        self.index = index
+        self.head = head
+
+
+@dataclass(frozen=True)
+class EliasRates:
+    """Rates and weights of one stage.
+
+    Attributes
+    ----------
+    lr_encoder, lr_clusters, lr_edges : float
+        Learning rates of the encoder's dense layers, the cluster layer and the edge logits.
+    lr_factor_tables : float
+        Factor on the rates of the feature and label tables.
+    weight_decay : float
+        Decoupled decay of dense weight matrices.
+    dropout : float
+        Dropout of the embedding.
+    lambda_shortlist : float
+        Weight of the positives' path cost in the loss.
+    beam_width, shortlist_size : int
+        Clusters followed and labels scored for each training row.
+    exploration : float
+        1 draws the shortlist in proportion to the path scores, 0 takes the best.
+    """
+
+    lr_encoder: float
+    lr_clusters: float
+    lr_edges: float
+    lr_factor_tables: float
+    weight_decay: float
+    dropout: float
+    lambda_shortlist: float
+    beam_width: int
+    shortlist_size: int
+    exploration: float
