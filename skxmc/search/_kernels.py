@@ -11,8 +11,6 @@ from numba import njit, prange
 
 from skxmc.index._kernels import largest, row_length
 
-# Bins of the first look for a k-th largest score, and scores below which it does not pay.
-_BINS = 512
 # One path in this many is looked at to guess a bound.
 _STRIDE = 16
 # Fibonacci hashing: 2^32 over the golden ratio.
@@ -115,7 +113,8 @@ def _best_labels(paths, k, scratch):
     while True:
         bound = np.float32(-np.inf)
         if rank < sample.shape[0] and n_paths > 2 * k:
-            bound = np.partition(sample, sample.shape[0] - rank)[sample.shape[0] - rank]
+            keys = _as_integers(sample)
+            bound = sample[keys >= _bound(keys, rank)[0]].min()
         m = _distinct_labels(paths, _paths_above(paths, bound, scratch), scratch)
         if m >= k or bound == -np.inf:
             return m
@@ -235,41 +234,32 @@ def _add_path(paths, label, place, scratch):
 
 
 @njit(cache=True)
-def _kth_largest(scores, k):
-    """Value of the k-th largest of m > k scores: a histogram, then the one bin it falls in."""
-    m = scores.shape[0]
-    if m < _BINS:
-        return np.partition(scores, m - k)[m - k]
-    low, high = np.float32(np.inf), np.float32(-np.inf)
-    n_infinite = 0
-    for q in range(m):
-        if scores[q] == np.inf:
-            n_infinite += 1
-        else:
-            low, high = min(low, scores[q]), max(high, scores[q])
-    span = high - low
-    if n_infinite >= k or not 0 < span < np.inf:
-        return np.partition(scores, m - k)[m - k]
-    counts = np.zeros(_BINS, dtype=np.int32)
-    bins = np.empty(m, dtype=np.int32)
-    scale = np.float32(_BINS - 1) / span
-    for q in range(m):
-        # rounding is monotone: a larger score is never in a lower bin; inf goes to the top one
-        bins[q] = np.int32(min((scores[q] - low) * scale, np.float32(_BINS - 1)))
-    for q in range(m):
-        counts[bins[q]] += 1
-    wanted = k
-    at = _BINS - 1
-    while counts[at] < wanted:
-        wanted -= counts[at]
-        at -= 1
-    inside = np.empty(counts[at], dtype=np.float32)
-    n_inside = 0
-    for q in range(m):
-        if bins[q] == at:
-            inside[n_inside] = scores[q]
-            n_inside += 1
-    return np.partition(inside, n_inside - wanted)[n_inside - wanted]
+def _as_integers(scores):
+    """Integers that compare as the scores do; NaN is above or below all others."""
+    bits = (scores + np.float32(0.0)).view(np.int32)  # -0 counts as 0
+    for q in range(bits.shape[0]):
+        bits[q] ^= (bits[q] >> np.int32(31)) & np.int32(0x7FFFFFFF)
+    return bits
+
+
+@njit(cache=True)
+def _bound(keys, k):
+    """Find the largest bound that k or more of the keys reach, and how many do.
+
+    Bit by bit, for which all keys are counted each time: many at once, and no branch to guess. As
+    soon as k keys reach a bound it is good enough.
+    """
+    bound, count = np.int64(-(2**31)), keys.shape[0]
+    for bit in range(31, -1, -1):
+        if count == k:
+            break
+        higher = np.int32(bound + (1 << bit))
+        n = np.int32(0)
+        for q in range(keys.shape[0]):
+            n += keys[q] >= higher
+        if n >= k:
+            bound, count = np.int64(higher), np.int64(n)
+    return np.int32(bound), count
 
 
 @njit(cache=True)
@@ -278,27 +268,19 @@ def select_top(scores, labels, k):
     m = scores.shape[0]
     if m <= k:
         return np.arange(m)
-    threshold = _kth_largest(scores, k)
-    kept = np.empty(k, dtype=np.int64)
-    n_kept = 0
-    n_ties = 0
-    for q in range(m):
-        if scores[q] > threshold:
-            kept[n_kept] = q
-            n_kept += 1
-        elif scores[q] == threshold:
-            n_ties += 1
-    ties = np.empty(n_ties, dtype=np.int64)
-    n_ties = 0
-    for q in range(m):
-        if scores[q] == threshold:
-            ties[n_ties] = q
-            n_ties += 1
-    if n_ties > k - n_kept:
-        ties = ties[np.argsort(labels[ties])]
-    for r in range(k - n_kept):
-        kept[n_kept + r] = ties[r]
-    return kept
+    keys = _as_integers(scores)
+    bound, count = _bound(keys, k)
+    kept = np.empty(m + 1, dtype=np.int64)
+    n = 0
+    for q in range(m):  # without a branch
+        kept[n] = q
+        n += keys[q] > bound or (count == k and keys[q] == bound)
+    if n < k:
+        ties = np.flatnonzero(keys == bound)
+        if ties.shape[0] > k - n:
+            ties = ties[np.argsort(labels[ties])]
+        kept[n:k] = ties[: k - n]
+    return kept[:k]
 
 
 @njit(cache=True, parallel=True)

@@ -84,7 +84,7 @@ def _follow(
     # uncapped, as in the search: clusters that are fully on must not tie
     hits = _kernels.find_beams(log_shares.numpy(), width, pattern.indptr, own, clusters)
     log_scores = np.take_along_axis(log_shares.numpy(), clusters.clip(min=0), axis=1)
-    recall = torch.tensor(hits.sum() / own.size if own.size else 1.0)
+    recall = torch.tensor(hits.sum() / own.size if own.size else 1.0, dtype=torch.float32)
     return _Beams(clusters, log_scores + np.float32(np.log(alpha)), log_shares), recall
 
 

@@ -40,13 +40,13 @@ def build(engine, beam, scores, edges, log_weights, n_labels, k, positives=None)
 
 
 def rows_of(found):
-    """label -> (slot, column) of each row; checks the form on the way."""
-    (indptr, indices, data), rows, slots, columns, kept = found
+    """label -> (slot, column, whether a positive) of each row; checks the form on the way."""
+    (indptr, indices, data), rows, slots, columns, positive, kept = found
     assert data is None
     kept = [True] * len(rows) if kept is None else kept.tolist()
     lengths = np.diff(indptr.cpu())
     np.testing.assert_array_equal(rows.cpu(), np.repeat(np.arange(len(lengths)), lengths))
-    paths = list(zip(slots.tolist(), columns.tolist(), strict=True))
+    paths = list(zip(slots.tolist(), columns.tolist(), positive.tolist(), strict=True))
     out = []
     for start, stop in pairwise(indptr.tolist()):
         entries = [p for p in range(start, stop) if kept[p]]
@@ -64,8 +64,46 @@ def test_against_brute_force(engine, problem, with_positives):
     got = rows_of(build(engine, *arguments, positives))
     expected = shortlist_slowly(*arguments, positives)
     assert got == [
-        {label: (slot, column) for label, (_, slot, column) in row.items()} for row in expected
+        {
+            label: (slot, column, with_positives and label in own)
+            for label, (_, slot, column) in row.items()
+        }
+        for own, row in zip(problem[-1], expected, strict=True)
     ]
+
+
+def big_problem(seed, n_rows=6, n_clusters=40, n_labels=3000, n_edges=200):
+    """More paths than are looked at one by one: clusters that share labels, rows that are short."""
+    rng = np.random.default_rng(seed)
+    edges = np.stack([rng.permutation(n_labels)[:n_edges] for _ in range(n_clusters)])
+    edges[np.arange(n_edges) >= rng.integers(1, n_edges + 1, n_clusters)[:, None]] = -1
+    # multiples of 1/8 sum exactly, and tie
+    log_weights = np.where(edges >= 0, -rng.integers(0, 60, edges.shape) / 8, -np.inf)
+    beam = np.stack([np.sort(rng.permutation(n_clusters)[:25]) for _ in range(n_rows)])
+    beam[:, 20:] = np.where(rng.random((n_rows, 5)) < 0.5, -1, beam[:, 20:])
+    scores = -rng.integers(0, 60, beam.shape) / 8
+    positives = [sorted(rng.permutation(n_labels)[:30].tolist()) for _ in range(n_rows)]
+    return beam, scores, edges.astype(np.int32), log_weights, n_labels, positives
+
+
+@pytest.mark.parametrize("k", [1, 20, 150, 1000, 2500])
+@pytest.mark.parametrize("same", [False, True], ids=["spread", "one cluster's labels again"])
+def test_many_paths_against_brute_force(k, same):
+    """Bounds from samples; clusters of the same labels have many times more paths than labels."""
+    *problem, positives = big_problem(k)
+    if same:
+        problem[2][:] = problem[2][:1]
+    got = rows_of(build("numba", *problem, k, positives))
+    expected = shortlist_slowly(*problem, k, positives)
+    for own, row, paths in zip(positives, expected, got, strict=True):
+        assert paths == {label: (*row[label][1:], label in own) for label in row}
+
+
+def test_scores_that_are_no_numbers_end_the_search():
+    beam, scores, edges, log_weights, n_labels, _ = big_problem(0)
+    log_weights[::2] = np.nan
+    found = build("numba", beam, scores, edges, log_weights, n_labels, 100)
+    assert all(len(row) == 100 for row in rows_of(found))
 
 
 STAR = np.array([[0, 1, 2], [3, 4, 2]], dtype=np.int32)

@@ -18,10 +18,16 @@ from skxmc.index import Adjacency, ClusterIndex, partition_adjacency
 from skxmc.ops.row_table import RowTable
 from skxmc.search import shortlist
 from skxmc.search.beam import search_topk
-from skxmc.training import elias
+from skxmc.training import elias_numba, elias_torch
 from skxmc.training.elias import EliasModel, EliasObjective, EliasRates, freeze
+from skxmc.training.mining import pattern_of
 
-DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+# (device, engine); on the CPU the engine of accelerators runs as well
+ENGINES = [("cpu", elias_numba), ("cpu", elias_torch)]
+ENGINES += [("cuda", elias_torch)] if torch.cuda.is_available() else []
+engines = pytest.mark.parametrize(
+    ("device", "engine"), ENGINES, ids=lambda part: getattr(part, "__name__", part)
+)
 RATES = EliasRates(
     lr_encoder=0.1,
     lr_clusters=0.2,
@@ -55,7 +61,9 @@ class Words(Encoder):
         return self.table.bag(inputs)
 
 
-def make_objective(seed, *, learn, device="cpu", alpha=1.5, n_rows=6, rates=RATES, **changes):
+def make_objective(
+    seed, *, learn, device="cpu", engine=elias_numba, alpha=1.5, n_rows=6, rates=RATES, **changes
+):
     generator = torch.Generator().manual_seed(seed)
     rng = np.random.default_rng(seed)
     width, n_features = 3, 5
@@ -74,7 +82,9 @@ def make_objective(seed, *, learn, device="cpu", alpha=1.5, n_rows=6, rates=RATE
     X[1] = 0  # a row without features
     Y, X = as_csr(Y), as_csr(X)
     device = torch.device(device)
-    return EliasObjective(model.to(device), X, Y, replace(rates, **changes), device)
+    objective = EliasObjective(model.to(device), X, Y, replace(rates, **changes), device)
+    objective.engine = engine
+    return objective
 
 
 class Dense:
@@ -156,7 +166,7 @@ def record(table):
     return gradient, bias
 
 
-@pytest.mark.parametrize("device", DEVICES)
+@engines
 @pytest.mark.parametrize("learn", [False, True], ids=["stage 1", "stage 2"])
 @given(
     seed=st.integers(0, 2**31 - 1),
@@ -164,8 +174,10 @@ def record(table):
     alpha=st.sampled_from([0.8, 1.5, 10.0]),
     weight=st.sampled_from([0.0, 0.7]),
 )
-def test_loss_and_gradients_against_dense_matrices(device, learn, seed, beam_width, alpha, weight):
-    objective = make_objective(seed, learn=learn, device=device, alpha=alpha,
+def test_loss_and_gradients_against_dense_matrices(
+    device, engine, learn, seed, beam_width, alpha, weight
+):
+    objective = make_objective(seed, learn=learn, device=device, engine=engine, alpha=alpha,
                                beam_width=beam_width, lambda_shortlist=weight)  # fmt: skip
     dense, model, index = Dense(objective), objective.module, objective.module.index
     rows = np.array([5, 0, 1, 3])
@@ -191,51 +203,73 @@ def test_loss_and_gradients_against_dense_matrices(device, learn, seed, beam_wid
         np.testing.assert_allclose(got.cpu(), wanted, **close)
 
 
+def gradients_of(objective):
+    """Loss, scalars and all gradients of one step."""
+    model, index = objective.module, objective.module.index
+    tables = record(model.encoder.table), record(model.head.rows)
+    loss, extra = objective.loss(np.arange(objective.Y.shape[0]))
+    loss.backward()
+    found = [loss, *extra.values(), *tables[0], *tables[1]]
+    return found + [parameter.grad for parameter in index.parameters()]
+
+
 @pytest.mark.parametrize("learn", [False, True], ids=["stage 1", "stage 2"])
+@pytest.mark.parametrize("size", [3, 99])
 @pytest.mark.parametrize("seed", range(5))
-def test_padding_as_on_an_accelerator_changes_nothing(learn, seed, monkeypatch):
-    """Rows of the shortlist filled up, all rows of the graph in the softmax."""
+def test_engines_agree_also_where_shortlists_are_padded(learn, size, seed, monkeypatch):
+    """Of few places and of more than there are labels; padded as on an accelerator."""
 
-    def step():
-        objective = make_objective(seed, learn=learn)
-        model, index = objective.module, objective.module.index
-        tables = record(model.encoder.table), record(model.head.rows)
-        loss, extra = objective.loss(np.arange(6))
-        loss.backward()
-        gradients = [index.clusters.weight.grad, *tables[0], *tables[1]]
-        return [loss, *extra.values(), *gradients, *([index.edge_logits.grad] if learn else [])]
+    def step(engine):
+        return gradients_of(make_objective(seed, learn=learn, engine=engine, shortlist_size=size))
 
-    expected = step()
-    padded = []
+    expected, padded = step(elias_numba), []
 
     def pad(*found):
         padded.append(shortlist._pad(*found))
         return padded[-1]
 
     monkeypatch.setattr(shortlist, "_compress", pad)
-    monkeypatch.setattr(
-        elias, "_rows_followed", lambda beam, n_clusters: (torch.arange(n_clusters), beam)
-    )
-    for got, wanted in zip(step(), expected, strict=True):
+    for got, wanted in zip(step(elias_torch), expected, strict=True):
         torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-6)
-    assert not padded[0].found.all()
+    assert size == 3 or not padded[0].found.all()
+
+
+def test_the_gradient_is_that_of_what_the_loss_goes_into():
+    objectives = [make_objective(2, learn=True) for _ in range(2)]
+    gradients = []
+    for objective, factor in zip(objectives, (1.0, -2.5), strict=True):
+        (factor * objective.loss(np.arange(6))[0]).backward()
+        gradients.append([parameter.grad for parameter in objective.module.index.parameters()])
+    for one, scaled in zip(*gradients, strict=True):
+        torch.testing.assert_close(-2.5 * one, scaled)
 
 
 def beam_of(objective, rows):
+    index, rates = objective.module.index, objective.rates
+    pattern = pattern_of(objective.Y, rows)
     with torch.no_grad():
         inputs = objective.module.encoder.collate(objective.data, rows, objective.device)
-        shares = objective.module.index.log_shares(objective.module.encoder(inputs))
-        positives = csr_batch(objective.Y, rows, objective.device)
-        beam, recall = objective._beam(shares, positives, int(positives.indptr.diff().max()))
+        logits = index.logits(objective.module.encoder(inputs))
+    if objective.engine is elias_numba:
+        beams, recall = elias_numba._follow(
+            logits, pattern, objective.parents, rates.beam_width, index.alpha
+        )
+        beam = beams.clusters
+    else:
+        beam, recall = elias_torch._beam(
+            torch.log_softmax(logits, dim=1), pattern.on(objective.device),
+            int(pattern.lengths().max()), objective.parents, rates.beam_width,
+        )  # fmt: skip
     lists = [[cluster for cluster in row if cluster >= 0] for row in beam.tolist()]
-    assert all(len(set(row)) == len(row) for row in lists), "a cluster twice in a beam"
+    assert all(sorted(set(row)) == row for row in lists), "a cluster twice in a beam"
     return lists, float(recall)
 
 
-@pytest.mark.parametrize("device", DEVICES)
+@engines
 @given(seed=st.integers(0, 2**31 - 1), beam_width=st.integers(1, 6), learn=st.booleans())
-def test_the_beam_holds_the_best_clusters_and_all_parents(device, seed, beam_width, learn):
-    objective = make_objective(seed, learn=learn, device=device, alpha=9, beam_width=beam_width)
+def test_the_beam_holds_the_best_clusters_and_all_parents(device, engine, seed, beam_width, learn):
+    objective = make_objective(seed, learn=learn, device=device, engine=engine, alpha=9,
+                               beam_width=beam_width)  # fmt: skip
     rows = np.arange(6)
     lists, recall = beam_of(objective, rows)
     best, parents = Dense(objective).beams(rows, beam_width)
@@ -322,20 +356,44 @@ def test_dropout_and_exploration_draw_from_seeded_generators():
         assert len(set(losses(1, **changes))) == 3
 
 
-def test_shortlists_are_drawn_in_proportion_to_paths_and_alike_for_all_rows():
-    objective = make_objective(0, learn=True, exploration=1.0)
-    edges, log_weights = objective.module.index.edges, objective.module.index.log_weights().detach()
+def noisy_keys(engine, index, seed):
+    """Keys of all clusters' edges, after the draw of one step."""
+    log_weights = index.log_weights().detach()
+    if engine is elias_torch:
+        return elias_torch._explored(log_weights, index.edges, 7, seed, 1.0)
+    edges = elias_numba._Edges(np.arange(4), log_weights.numpy(), None)
+    keys = torch.from_numpy(elias_numba._explored(index, edges, seed, 1.0))
+    return keys.masked_fill(index.edges < 0, -torch.inf)  # nobody reads padding
+
+
+@pytest.mark.parametrize("engine", [elias_numba, elias_torch])
+def test_shortlists_are_drawn_in_proportion_to_paths_and_alike_for_all_rows(engine):
+    index = make_objective(0, learn=True).module.index
+    edges, log_weights = index.edges, index.log_weights().detach()
     row, n_draws = 0, 4000  # labels 0, 1 and 5, each at one place of the row
     shares = log_weights[row].exp() / log_weights[row].exp().sum()
     wins, agree = torch.zeros(3), []
-    for _ in range(n_draws):
-        noisy = objective._explored(edges, log_weights)
+    for seed in np.random.default_rng(0).integers(0, 2**31 - 1, n_draws):
+        noisy = noisy_keys(engine, index, int(seed))
         assert torch.equal(torch.isinf(noisy), edges < 0)
         wins[noisy[row].argmax()] += 1
         noise = noisy - log_weights
         agree.append(noise[0, 0] - noise[1, 2])  # label 0, in clusters 0 and 1
     torch.testing.assert_close(wins / n_draws, shares, atol=0.03, rtol=0)
     assert torch.stack(agree).abs().max() < 1e-4
+
+
+def test_draws_of_labels_and_of_steps_are_independent():
+    index = make_objective(0, learn=True).module.index
+    weights = torch.zeros(1, 4000)
+    index.edges, index.fixed_log_weights = torch.arange(4000, dtype=torch.int32)[None], weights
+    edges = elias_numba._Edges(np.zeros(1, np.int64), weights.numpy(), None)
+    draws = np.stack([elias_numba._explored(index, edges, seed, 1.0)[0] for seed in range(40)])
+    # mean and variance of the Gumbel distribution
+    assert draws.mean() == pytest.approx(np.euler_gamma, abs=0.02)
+    assert draws.var() == pytest.approx(math.pi**2 / 6, abs=0.05)
+    for other in (np.roll(draws, 1, axis=0), np.roll(draws, 1, axis=1)):
+        assert abs(np.corrcoef(draws.ravel(), other.ravel())[0, 1]) < 0.02
 
 
 @pytest.mark.parametrize("learn", [False, True])
