@@ -71,3 +71,23 @@ def _cost(log_share, logit, positive):
     if p > _CERTAIN:
         return -math.log(1.0 - _CERTAIN), 0.0, off
     return -math.log1p(-p), p / (1.0 - p), off
+
+
+@njit(cache=True, parallel=True)
+def thin(values, least, seed):
+    """Round what is smaller than `least` in size to that or to 0 at random, in place.
+
+    The chance is such that the expectation stays. Most negatives of a shortlist are as good as
+    learned: together they pull about as much as rounding makes of a few of them.
+    """
+    for j in prange(values.shape[0]):
+        value = values[j]
+        size = abs(value)
+        if size < least:
+            # splitmix64, the j-th number of its sequence
+            z = seed + np.uint64(j + 1) * np.uint64(0x9E3779B97F4A7C15)
+            z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            share = np.float32(z >> np.uint64(40)) * np.float32(2.0**-24)
+            kept = share * least < size
+            values[j] = math.copysign(least, value) if kept else np.float32(0.0)

@@ -186,6 +186,14 @@ def adagrad_rows(
                 bias[c] -= _bounded(rate * bias_gradient, lr)
 
 
+@njit(cache=True)
+def _all_zero(start, stop, positions, data):
+    for q in range(start, stop):
+        if data[positions[q]] != 0:
+            return False
+    return True
+
+
 @njit(cache=True, parallel=True, fastmath=_FAST)
 def dot_backward(
     touched, starts, rows, positions, data, queries, table, bias, squares, lr, decay, learn_bias,
@@ -194,7 +202,8 @@ def dot_backward(
     """Backward of `grouped_dot` and `adagrad_rows` in one sweep: each row is fetched once.
 
     `out` (n_parts, n_rows, width) receives the gradient of the queries under the rows as they were
-    before, one share a part; the caller adds the parts up, always in the same order.
+    before, one share a part; the caller adds the parts up, always in the same order. Entries whose
+    data are 0 cost nothing, and rows that have no others are not fetched but for their decay.
     """
     width, nnz = table.shape[1], positions.shape[0]
     for part in prange(n_parts):
@@ -206,10 +215,14 @@ def dot_backward(
         for t in range(first, last):
             c = touched[t]
             vector = table[c]
+            if decay == 0 and _all_zero(starts[t], starts[t + 1], positions, data):
+                continue
             gradient[:] = 0
             bias_gradient = np.float32(0.0)
             for q in range(starts[t], starts[t + 1]):
                 value = data[positions[q]]
+                if value == 0:
+                    continue
                 query, target = queries[rows[q]], share[rows[q]]
                 bias_gradient += value
                 for j in range(width):

@@ -131,9 +131,7 @@ class EliasObjective(StageObjective):
         embeddings = model.encoder(model.encoder.collate(self.data, rows, self.device))
         check_embeddings(model.encoder, embeddings, rows.size)
         embeddings = dropout(embeddings.float(), rates.dropout)
-        seed = None
-        if rates.exploration:
-            seed = int(torch.randint(2**31 - 1, (1,), generator=self.generator))
+        seed = int(torch.randint(2**31 - 1, (1,), generator=self.generator))
         total, path, recall = self.engine.losses(
             model, rates, embeddings, positives, self.parents, seed
         )

@@ -56,6 +56,9 @@ class EliasRates:
         Clusters followed and labels scored for each training row.
     exploration : float
         1 draws the shortlist in proportion to the path scores, 0 takes the best.
+    least_pull : float
+        On the CPU, gradients in label logits that are smaller than this (of at most 1) are rounded
+        at random, most of them to 0, which costs nothing.
     """
 
     lr_encoder: float
@@ -68,3 +71,4 @@ class EliasRates:
     beam_width: int
     shortlist_size: int
     exploration: float
+    least_pull: float = 0.0

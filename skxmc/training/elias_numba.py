@@ -13,7 +13,7 @@ from torch import Tensor
 
 from skxmc.index import ClusterIndex
 from skxmc.index._kernels import edge_weights, edge_weights_backward
-from skxmc.losses._kernels import Entries, elias_losses
+from skxmc.losses._kernels import Entries, elias_losses, thin
 from skxmc.ops.row_table import CsrBatch
 from skxmc.search import _kernels as search_kernels
 from skxmc.training import _kernels
@@ -49,9 +49,9 @@ def losses(
     embeddings: Tensor,
     pattern: Pattern,
     parents: Tensor,
-    seed: int | None,
+    seed: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Do what `elias_torch.losses` does."""
+    """Do what `elias_torch.losses` does, but thin gradients below `rates.least_pull`."""
     index = model.index
     cluster_logits = index.logits(embeddings)
     beams, recall = _follow(cluster_logits, pattern, parents, rates.beam_width, index.alpha)
@@ -68,7 +68,9 @@ def losses(
     label_logits = model.head(embeddings, shortlist)
     indptr = shortlist.indptr.numpy()
     entries = Entries(indptr, beams.clusters, scores, edges.log_weights, slots, columns, positive)
-    step = _Step(index, beams, edges, entries, model.path_power, rates.lambda_shortlist)
+    least = np.float32(rates.least_pull / embeddings.shape[0])
+    settings = (model.path_power, rates.lambda_shortlist, least, np.uint64(seed))
+    step = _Step(index, beams, edges, entries, *settings)
     total, path = _Losses.apply(cluster_logits, index.edge_logits, label_logits, step)
     return total, path, recall
 
@@ -107,14 +109,12 @@ def _log_gain(index: ClusterIndex) -> np.float32:
     return np.float32(np.log(index.beta))
 
 
-def _explored(
-    index: ClusterIndex, edges: _Edges, seed: int | None, exploration: float
-) -> np.ndarray:
+def _explored(index: ClusterIndex, edges: _Edges, seed: int, exploration: float) -> np.ndarray:
     """Add Gumbel noise, one number a label, to the weights that choose the shortlists.
 
     Why, `elias_torch` says. A label's number is a hash: only those that are met are drawn.
     """
-    if seed is None:
+    if exploration == 0:
         return edges.log_weights
     keys = np.empty(edges.log_weights.shape, dtype=np.float32)
     noise = (np.uint32(seed), np.float32(exploration), _GUMBEL)
@@ -140,6 +140,8 @@ class _Step(NamedTuple):
     entries: Entries
     path_power: float
     path_weight: float
+    least: np.float32  # of the gradients in label logits
+    seed: np.uint64
 
 
 class _Losses(torch.autograd.Function):
@@ -155,6 +157,7 @@ class _Losses(torch.autograd.Function):
         settings = (float(step.path_power), float(step.path_weight))
         gradients = (on_logits.numpy(), on_paths, on_scores)
         elias_losses(entries, label_logits.numpy(), *settings, costs, *gradients)
+        thin(on_logits.numpy(), step.least, step.seed)
         ctx.gradients = on_logits, on_paths, on_scores
         ctx.step = step
         # by numpy: the order of the sum is always the same

@@ -50,6 +50,7 @@ __all__ = ["EliasSettings", "EliasTraining"]
 # Epochs of each stage under "auto".
 STAGE_EPOCHS = {"stage 1": 8, "stage 2": 3}
 EXPLORATION = 1.0
+LEAST_PULL = 1e-3
 _MEMBERSHIP_BATCH = 1024
 
 
@@ -255,6 +256,7 @@ class EliasTraining:
             # the best by path alone would be the same labels again and again, and an edge that is
             # never tried is never learned
             exploration=EXPLORATION,
+            least_pull=LEAST_PULL,
         )
 
     def _mining(self, n_labels: int) -> SNMRates:

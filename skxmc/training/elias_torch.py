@@ -25,7 +25,7 @@ def losses(
     embeddings: Tensor,
     pattern: Pattern,
     parents: Tensor,
-    seed: int | None,
+    seed: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return loss, mean path cost of the positives, and the share of them the beam alone found.
 
@@ -41,8 +41,8 @@ def losses(
         Its positives.
     parents : Tensor of shape (n_labels,), int64
         Cluster of each label's heaviest edge.
-    seed : int or None
-        Of the draw of shortlists; None takes the best.
+    seed : int
+        Of the draw of shortlists.
     """
     index, positives = model.index, pattern.on(embeddings.device)
     log_shares = index.log_shares(embeddings)
@@ -53,7 +53,7 @@ def losses(
     # all rows of the graph: to count those that take part would wait for the device
     log_weights = index.log_weights()
     keys = log_weights.detach()
-    if seed is not None:
+    if rates.exploration:
         keys = _explored(keys, index.edges, parents.shape[0], seed, rates.exploration)
     sizes = (parents.shape[0], rates.shortlist_size)
     shortlist = build_shortlist(beam, beam_scores, index.edges, keys, *sizes, positives)
