@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skxmc.losses import elias_loss
-from skxmc.losses._kernels import Entries, elias_losses
+from skxmc.losses._kernels import Entries, elias_losses, thin
 
 
 def make_entries(rng, n_rows, k, spread=3.0):
@@ -92,3 +92,26 @@ def test_no_numbers_stay_none():
     entries = entries._replace(indptr=np.array([0, 3]))
     costs, *_ = run(entries, np.zeros(3, dtype=np.float32), 1.0, 0.0)
     assert np.isnan(costs[0, 0])
+
+
+def test_thinning_keeps_expectations_and_what_is_large():
+    least = np.float32(0.01)
+    values = np.array([-1, 0.01, 0.009, -0.004, 1e-5, 0, -0.01], dtype=np.float32)
+    draws = []
+    for seed in range(4000):
+        draw = values.copy()
+        thin(draw, least, np.uint64(seed))
+        draws.append(draw)
+    draws = np.array(draws)
+    np.testing.assert_array_equal(draws[:, [0, 1, 6]], np.tile(values[[0, 1, 6]], (4000, 1)))
+    for column in range(2, 6):
+        assert set(np.unique(draws[:, column])) <= {0, least * np.sign(values[column])}
+    np.testing.assert_allclose(draws.mean(axis=0), values, atol=4 * 0.005 / np.sqrt(4000))
+    # entries are drawn each for itself
+    assert abs(np.corrcoef(draws[:, 2], draws[:, 3])[0, 1]) < 0.06
+
+
+def test_nothing_is_thinned_below_zero():
+    values = np.array([1e-20, 0, -3], dtype=np.float32)
+    thin(values, np.float32(0), np.uint64(1))
+    np.testing.assert_array_equal(values, np.array([1e-20, 0, -3], dtype=np.float32))

@@ -360,3 +360,29 @@ def test_an_update_in_the_backward_pass_is_backward_and_step(
         results.append((queries.grad, table.weight, table.bias))
     for separate, fused in zip(*results, strict=True):
         torch.testing.assert_close(fused, separate, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+@given(problem=problems())
+def test_a_backward_pass_of_zeros_does_no_more_than_decay(decay, problem):
+    """Entries of no gradient, and rows that have no others."""
+    n_columns, width, lists, rng = problem
+    weight, bias = rng.normal(size=(n_columns, width)), grid(rng, n_columns)
+    values = rng.normal(size=(len(lists), width))
+    columns, idle = columns_of(lists), rng.random(n_columns) < 0.5
+    upstream = rng.normal(size=columns.size) * (rng.random(columns.size) < 0.5)
+    upstream[idle[columns]] = 0
+    table = make_table("numba", weight, bias, lr=0.1, weight_decay=decay)
+    table.backward_factor = 1.0
+    queries = torch.tensor(values, dtype=torch.float32, requires_grad=True)
+    table.dot(queries, make_batch(lists, None)).backward(torch.tensor(upstream).float())
+
+    dense = DenseAdagrad(weight, bias, 0.1, decay)
+    dense.step(*dense_gradient(n_columns, lists, upstream, values), np.unique(columns))
+    expected = np.zeros_like(values)
+    np.add.at(expected, row_of_entry(lists), upstream[:, None] * weight[columns])
+    np.testing.assert_allclose(queries.grad, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(table.weight, dense.weight, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(table.bias, dense.bias, rtol=1e-4, atol=1e-5)
+    if decay == 0:
+        assert torch.equal(table.weight[idle], torch.tensor(weight).float()[idle])
