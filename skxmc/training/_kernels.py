@@ -6,6 +6,8 @@ Each output row is owned by one thread, so results do not depend on the number o
 import numpy as np
 from numba import njit, prange
 
+from skxmc.index._kernels import largest, row_length
+
 # One score in this many is looked at to guess a threshold.
 _STRIDE = 16
 
@@ -139,18 +141,28 @@ def find_beams(log_shares, width, indptr, parents, beams):
 
 
 @njit(cache=True, parallel=True)
-def add_noise(edges, rows, seed, scale, quantiles, log_weights, keys):
-    """Add to log weights a quantile that a hash of seed and label draws, times a scale."""
+def noisy_keys(edges, rows, log_weights, scale, quantiles, seed):
+    """Keys that `shortlist` chooses by, edges of each cluster, and its highest key.
+
+    A key is the edge's log weight, and `scale` times the quantile that a hash of seed and label
+    draws. Only `rows` are filled, up to their padding.
+    """
+    keys = np.empty(edges.shape, dtype=np.float32)
+    lengths = np.zeros(edges.shape[0], dtype=np.int32)
+    highest = np.full(edges.shape[0], -np.inf, dtype=np.float32)
     shift = np.uint32(32 - int(np.log2(quantiles.shape[0])))
     for r in prange(rows.shape[0]):
         c = rows[r]
-        for e in range(edges.shape[1]):
+        n = row_length(edges[c])
+        for e in range(n):
             # the finaliser of MurmurHash3
             h = np.uint32(edges[c, e]) ^ seed
             h = np.uint32((h ^ (h >> np.uint32(16))) * np.uint32(0x85EBCA6B))
             h = np.uint32((h ^ (h >> np.uint32(13))) * np.uint32(0xC2B2AE35))
             h = np.uint32(h ^ (h >> np.uint32(16)))
             keys[c, e] = log_weights[c, e] + scale * quantiles[h >> shift]
+        lengths[c], highest[c] = n, largest(keys[c, :n])
+    return keys, lengths, highest
 
 
 @njit(cache=True, parallel=True)

@@ -59,11 +59,9 @@ def losses(
     keys = _explored(index, edges, seed, rates.exploration)
     scores = np.minimum(beams.log_scores, np.float32(0))
     k = min(rates.shortlist_size, parents.shape[0])
-    table = index.edges.numpy()
     labels, columns, slots, positive = search_kernels.shortlist(
-        beams.clusters, scores, table, keys, *search_kernels.row_lengths(table, keys, edges.rows),
-        k, *pattern, numba.get_num_threads(),
-    )  # fmt: skip
+        beams.clusters, scores, index.edges.numpy(), *keys, k, *pattern, numba.get_num_threads()
+    )
     shortlist = _without_padding(labels)
     label_logits = model.head(embeddings, shortlist)
     indptr = shortlist.indptr.numpy()
@@ -109,17 +107,14 @@ def _log_gain(index: ClusterIndex) -> np.float32:
     return np.float32(np.log(index.beta))
 
 
-def _explored(index: ClusterIndex, edges: _Edges, seed: int, exploration: float) -> np.ndarray:
+def _explored(index: ClusterIndex, edges: _Edges, seed: int, exploration: float):
     """Add Gumbel noise, one number a label, to the weights that choose the shortlists.
 
-    Why, `elias_torch` says. A label's number is a hash: only those that are met are drawn.
+    Why, `elias_torch` says. A label's number is a hash: only those that are met are drawn. Returns
+    what `noisy_keys` does.
     """
-    if exploration == 0:
-        return edges.log_weights
-    keys = np.empty(edges.log_weights.shape, dtype=np.float32)
-    noise = (np.uint32(seed), np.float32(exploration), _GUMBEL)
-    _kernels.add_noise(index.edges.numpy(), edges.rows, *noise, edges.log_weights, keys)
-    return keys
+    noise = (np.float32(exploration), _GUMBEL, np.uint32(seed))
+    return _kernels.noisy_keys(index.edges.numpy(), edges.rows, edges.log_weights, *noise)
 
 
 def _without_padding(labels: np.ndarray) -> CsrBatch:

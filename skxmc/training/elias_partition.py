@@ -10,6 +10,7 @@ from torch import Tensor
 from skxmc.encoders.base import check_embeddings
 from skxmc.index.cluster_index import cap_log
 from skxmc.ops.embeddings import dropout
+from skxmc.search.shortlist import best_columns
 from skxmc.training.elias import EliasModel, EliasRates, StageObjective
 from skxmc.training.mining import Pattern, pattern_of
 from skxmc.training.snm import SNMModel, SNMObjective, SNMRates
@@ -103,7 +104,7 @@ class PartitionObjective(StageObjective):
         # recall is only looked at, and wants a sort
         seen = log_shares.detach()[:_RECALL_ROWS]
         width = min(self.rates.beam_width, log_shares.shape[1])
-        worst_followed = seen.topk(width, dim=1).values[:, -1]
+        worst_followed = best_columns(seen, width)[0][:, -1]
         n_seen = int(pattern.indptr[seen.shape[0]])
         hits = (own.detach()[:n_seen] >= worst_followed[rows[:n_seen]]).float()
         recall = hits.mean() if hits.numel() else torch.ones((), device=self.device)

@@ -22,6 +22,7 @@ from skxmc.index import (
 )
 from skxmc.negatives import UniformPool
 from skxmc.search.beam import search_topk
+from skxmc.search.shortlist import best_columns
 from skxmc.topk import TopK
 from skxmc.training.checkpoint import Progress
 from skxmc.training.elias import EliasModel, EliasObjective, EliasRates, freeze
@@ -295,10 +296,10 @@ class EliasTraining:
             rows = np.arange(part.start, part.stop)
             embeddings = model.encoder(model.encoder.collate(data, rows, self.device)).float()
             # uncapped: among clusters that are fully on, the softmax still tells the best
-            shares = torch.softmax(model.index.clusters(embeddings), dim=1)
-            top = shares.topk(width, dim=1)
-            values.append(top.values.cpu().numpy())
-            clusters.append(top.indices.cpu().numpy())
+            shares = torch.softmax(model.index.logits(embeddings), dim=1)
+            best = best_columns(shares, width)
+            values.append(best[0].cpu().numpy())
+            clusters.append(best[1].cpu().numpy())
         indptr = np.arange(0, n_rows * width + 1, width)
         arrays = (np.concatenate(values).ravel(), np.concatenate(clusters).ravel(), indptr)
         return sp.csr_array(arrays, shape=(n_rows, model.index.n_clusters))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skxmc.search import _kernels, shortlist
-from skxmc.search.shortlist import build_shortlist, contains
+from skxmc.search.shortlist import best_columns, build_shortlist, contains
 
 from .oracles import csr_of, shortlist_problems, shortlist_slowly
 
@@ -202,3 +202,14 @@ def test_select_top_of_many_against_a_sort(n, shape, share, n_infinite, seed):
     labels, k = rng.permutation(n).astype(np.int32), 1 + int(share * (n - 1))
     kept = _kernels.select_top(scores, labels, k)
     assert sorted(kept) == sorted(np.lexsort((labels, -scores))[:k])
+
+
+@pytest.mark.parametrize("n_columns", [1, 30, 5000])
+def test_best_columns_are_those_of_topk(n_columns):
+    scores = torch.randn(6, n_columns, generator=torch.Generator().manual_seed(0))
+    scores[1] = scores[1].round()
+    k = min(20, n_columns)
+    values, columns = best_columns(scores, k)
+    assert torch.equal(values, scores.topk(k, dim=1).values)
+    assert torch.equal(scores.gather(1, columns), values)
+    assert all(len(set(row)) == k for row in columns.tolist())

@@ -22,9 +22,10 @@ from skxmc.training import elias_numba, elias_torch
 from skxmc.training.elias import EliasModel, EliasObjective, EliasRates, freeze
 from skxmc.training.mining import pattern_of
 
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 # (device, engine); on the CPU the engine of accelerators runs as well
 ENGINES = [("cpu", elias_numba), ("cpu", elias_torch)]
-ENGINES += [("cuda", elias_torch)] if torch.cuda.is_available() else []
+ENGINES += [(device, elias_torch) for device in DEVICES[1:]]
 engines = pytest.mark.parametrize(
     ("device", "engine"), ENGINES, ids=lambda part: getattr(part, "__name__", part)
 )
@@ -362,7 +363,7 @@ def noisy_keys(engine, index, seed):
     if engine is elias_torch:
         return elias_torch._explored(log_weights, index.edges, 7, seed, 1.0)
     edges = elias_numba._Edges(np.arange(4), log_weights.numpy(), None)
-    keys = torch.from_numpy(elias_numba._explored(index, edges, seed, 1.0))
+    keys = torch.from_numpy(elias_numba._explored(index, edges, seed, 1.0)[0])
     return keys.masked_fill(index.edges < 0, -torch.inf)  # nobody reads padding
 
 
@@ -388,7 +389,7 @@ def test_draws_of_labels_and_of_steps_are_independent():
     weights = torch.zeros(1, 4000)
     index.edges, index.fixed_log_weights = torch.arange(4000, dtype=torch.int32)[None], weights
     edges = elias_numba._Edges(np.zeros(1, np.int64), weights.numpy(), None)
-    draws = np.stack([elias_numba._explored(index, edges, seed, 1.0)[0] for seed in range(40)])
+    draws = np.stack([elias_numba._explored(index, edges, seed, 1.0)[0][0] for seed in range(40)])
     # mean and variance of the Gumbel distribution
     assert draws.mean() == pytest.approx(np.euler_gamma, abs=0.02)
     assert draws.var() == pytest.approx(math.pi**2 / 6, abs=0.05)
