@@ -7,7 +7,7 @@ Both start from the same model (one epoch of each stage) and take the same mini-
 equal d, K, kappa, beam and batch, one thread. Reported are medians of CPU seconds a step and the
 mean loss of each fifth of the steps. With row-wise Adagrad over whole matrices the baseline learns
 exactly as we do (tests hold it to that, without dropout and drawing), so the curves differ by what
-is drawn; with torch.optim.AdamW, what most would take, by the optimiser too.
+is drawn and by rounding; with torch.optim.AdamW, what most would take, by the optimiser too.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from dense_elias import DenseElias, optimizers
 from skxmc import EliasClassifier
 from skxmc.encoders import BagOfWords
 from skxmc.training.elias import EliasObjective, EliasRates
-from skxmc.training.elias_stages import EliasTraining
+from skxmc.training.elias_stages import EXPLORATION, LEAST_PULL, EliasTraining
 from skxmc.training.loop import Plan, Trainer, schedule
 
 OURS = "ours"
@@ -165,7 +165,8 @@ def start(X, Y, **parameters) -> tuple[EliasObjective, int]:
         lambda_shortlist=clf.lambda_shortlist,
         beam_width=clf.beam_width,
         shortlist_size=clf.train_shortlist_size,
-        exploration=1.0,
+        exploration=EXPLORATION,
+        least_pull=LEAST_PULL,
     )
     data = model.encoder.prepare(X)
     batch_size = 256 if clf.batch_size == "auto" else clf.batch_size

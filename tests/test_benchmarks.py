@@ -204,7 +204,8 @@ def test_dense_baseline_takes_the_same_steps(script, folder):
         alpha=0.9,
         beta=0.9,
     )
-    objective.rates = dataclasses.replace(objective.rates, dropout=0.0, exploration=0.0)
+    exact = {"dropout": 0.0, "exploration": 0.0, "least_pull": 0.0}
+    objective.rates = dataclasses.replace(objective.rates, **exact)
     found = bench.alternate(objective, 32, 10, ("row-wise Adagrad",))
     ours, dense = found.losses[bench.OURS], found.losses["row-wise Adagrad"]
     assert len(ours) == len(dense) == 10

@@ -51,6 +51,7 @@ __all__ = ["EliasSettings", "EliasTraining"]
 # Epochs of each stage under "auto".
 STAGE_EPOCHS = {"stage 1": 8, "stage 2": 3}
 EXPLORATION = 1.0
+# more than half of a shortlist pulls less than this, all of these together a hundredth of the rest
 LEAST_PULL = 1e-3
 _MEMBERSHIP_BATCH = 1024
 
