@@ -58,6 +58,7 @@ ROOT_NAMES = {"__version__"}
 # `_kernels.py` files may import these besides the standard library and other kernels
 KERNEL_IMPORTS = {"numba", "numpy"}
 WITHOUT_TORCH = ["skxmc", "skxmc.metrics", "skxmc.datasets", "skxmc.model_selection"]
+WITHOUT_TORCH += ["skxmc.search.beam", "skxmc.search.exhaustive"]
 MAX_LINES = 450
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "__pycache__" not in path.parts)

@@ -7,6 +7,8 @@ with -1 at the end; each row is owned by one thread.
 import numpy as np
 from numba import njit, prange
 
+from skxmc.ops._kernels import largest, row_length
+
 _FAST = {"reassoc", "contract", "nsz"}
 # e^x = 2^k e^r with k = round(x / log 2); log 2 in two parts, the first of few digits
 _LOG2E = np.float32(1.4426950408889634)
@@ -87,29 +89,6 @@ def _same_split(old, new, half, n_rows):
         if not left[new[r]]:
             return False
     return True
-
-
-@njit(cache=True)
-def row_length(labels):
-    """Count the labels in front of the padding of a row of edges."""
-    n = 0
-    for e in range(labels.shape[0]):
-        n += labels[e] >= 0
-    return n
-
-
-@njit(cache=True)
-def largest(values):
-    """Largest of some numbers, in four chains that need not wait for each other."""
-    low = np.float32(-np.inf)
-    a, b, c, d = low, low, low, low
-    n = values.shape[0] // 4 * 4
-    for j in range(0, n, 4):
-        a, b = max(a, values[j]), max(b, values[j + 1])
-        c, d = max(c, values[j + 2]), max(d, values[j + 3])
-    for j in range(n, values.shape[0]):
-        a = max(a, values[j])
-    return max(max(a, b), max(c, d))
 
 
 @njit(cache=True)

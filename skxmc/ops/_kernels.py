@@ -270,3 +270,26 @@ def to_length_backward(grad, scaled, factors, out, length):
         along /= length * length
         for j in range(width):
             target[j] = factors[i] * (row[j] - along * unit[j])
+
+
+@njit(cache=True)
+def row_length(labels):
+    """Count the labels in front of the padding of a row of edges."""
+    n = 0
+    for e in range(labels.shape[0]):
+        n += labels[e] >= 0
+    return n
+
+
+@njit(cache=True)
+def largest(values):
+    """Largest of some numbers, in four chains that need not wait for each other."""
+    low = np.float32(-np.inf)
+    a, b, c, d = low, low, low, low
+    n = values.shape[0] // 4 * 4
+    for j in range(0, n, 4):
+        a, b = max(a, values[j]), max(b, values[j + 1])
+        c, d = max(c, values[j + 2]), max(d, values[j + 3])
+    for j in range(n, values.shape[0]):
+        a = max(a, values[j])
+    return max(max(a, b), max(c, d))

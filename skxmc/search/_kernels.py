@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, prange
 
-from skxmc.index._kernels import largest, row_length
+from skxmc.ops._kernels import largest, row_length
 
 # One path in this many is looked at to guess a bound.
 _STRIDE = 16

@@ -6,7 +6,7 @@ Each output row is owned by one thread, so results do not depend on the number o
 import numpy as np
 from numba import njit, prange
 
-from skxmc.index._kernels import largest, row_length
+from skxmc.ops._kernels import largest, row_length
 
 # One score in this many is looked at to guess a threshold.
 _STRIDE = 16

@@ -1,7 +1,6 @@
 """Kernels of the edges: the exponential against NumPy, weights against torch."""
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,11 +24,6 @@ def test_exponential_at_the_ends():
     _kernels.exp_row(values, np.float32(0), out)
     expected = np.exp(np.maximum(values.astype(np.float64), -87))
     np.testing.assert_allclose(out, expected, rtol=3e-7)
-
-
-@given(values=st.lists(st.floats(allow_nan=False, width=32), max_size=12))
-def test_largest(values):
-    assert _kernels.largest(np.array(values, dtype=np.float32)) == max(values, default=-np.inf)
 
 
 @given(graph=adjacencies(), seed=st.integers(0, 2**32 - 1), beta=st.sampled_from([0.4, 1, 2.5]))
@@ -61,9 +55,3 @@ def test_edge_weights_against_torch(graph, seed, beta):
     at_cut = np.isclose(expected.detach().numpy(), 0, atol=1e-6) & ~(weights == 0)
     if not at_cut.any():
         np.testing.assert_allclose(grad, index.edge_logits.grad, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("n_edges", [0, 1, 3])
-def test_row_length(n_edges):
-    row = np.array([7] * n_edges + [-1] * 2, dtype=np.int32)
-    assert _kernels.row_length(row) == n_edges

@@ -6,6 +6,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 from hypothesis import given
+from hypothesis import strategies as st
 
 from skxmc.ops import _kernels
 from skxmc.ops.row_table import CsrBatch
@@ -116,3 +117,14 @@ def test_a_row_does_not_depend_on_its_neighbours(problem):
         alone = CsrBatch(indptr, batch.indices[part], batch.data[part])
         assert torch.equal(table.bag(alone)[0], bags[i])
         assert torch.equal(table.dot(queries[i : i + 1].float(), alone), dots[part])
+
+
+@given(values=st.lists(st.floats(allow_nan=False, width=32), max_size=12))
+def test_largest(values):
+    assert _kernels.largest(np.array(values, dtype=np.float32)) == max(values, default=-np.inf)
+
+
+@pytest.mark.parametrize("n_edges", [0, 1, 3])
+def test_row_length(n_edges):
+    row = np.array([7] * n_edges + [-1] * 2, dtype=np.int32)
+    assert _kernels.row_length(row) == n_edges
