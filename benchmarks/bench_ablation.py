@@ -84,7 +84,7 @@ def ablate(data) -> list[dict]:
     add("exhaustive", exhaustive_topk(embeddings, graph.label_weight, graph.label_bias, k), 0.0)
     for name, ranker, seconds in rankers(clf, X, Y):
         add(name, ranker.rerank(X_test, found), seconds)
-    ranker.share = 1.0
+    ranker.share_ = 1.0
     add("ranker alone", ranker.rerank(X_test, found), 0.0)
     return rows
 

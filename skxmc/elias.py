@@ -324,7 +324,7 @@ class EliasClassifier(BaseTrainedClassifier):
         graph = freeze(model)
         if self.ranker_ is None:
             return graph
-        weight, bias, share = self.ranker_.weight_, self.ranker_.bias_, self.ranker_.share
+        weight, bias, share = self.ranker_.weight_, self.ranker_.bias_, self.ranker_.share_
         size = 0 if self.rerank_size == "auto" else self.rerank_size
         ranker = RankerColumns.from_rows(weight, bias, share=share, size=size)
         return replace(graph, ranker=ranker)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 from scipy.optimize import minimize
-from scipy.special import log_softmax, logsumexp
+from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 
 from skxmc._sparse import as_csr
@@ -21,6 +21,8 @@ _FEWEST_ROWS = 50
 _RIDGE = 1e-3
 # Standard errors by which a blend must beat the margins alone on the held-out rows.
 _SURE = 3.0
+# Share of a frequency's weight that is believed.
+_TRUST = 0.5
 # Half the log-odds of a label that no row has.
 _NEVER = -10.0
 # Entries of centroids worked on at a time.
@@ -93,13 +95,19 @@ def is_relevant(Y: sp.csr_array, top: TopK) -> np.ndarray:
 def fit_blend(signals: np.ndarray, found: np.ndarray, relevant: np.ndarray) -> Blend | None:
     """Weigh signals so that the best candidates of held-out rows are right.
 
-    The direction of the weights minimises the mean over rows of ::
+    The direction of the weights minimises the mean over rows, and over a row's relevant
+    candidates, of ::
 
-        -log sum_{l relevant} softmax(score)_l
+        -log softmax(score)_l
 
-    the chance that a draw from the softmax over a row's candidates is wrong: it looks at the order
-    within rows alone. Slope and intercept then come from a logistic regression of relevance on
-    that score over all candidates, so that the sigmoid of the log-odds is a probability.
+    over all of the row's candidates: it looks at the order within rows alone, and at every relevant
+    label, not only the easiest. Slope and intercept then come from a logistic regression of
+    relevance on that score over all candidates, so that the sigmoid of the log-odds is a
+    probability.
+
+    Frequency may only count against a label, and for half of what is found: scores of paths favour
+    common labels enough, and candidates of rows that the search was trained on are rare labels
+    more often where they are right than those of new rows will be.
 
     Parameters
     ----------
@@ -132,11 +140,14 @@ def fit_blend(signals: np.ndarray, found: np.ndarray, relevant: np.ndarray) -> B
     usable = relevant.any(axis=1) & (found & ~relevant).any(axis=1)
     if np.count_nonzero(usable) < _FEWEST_ROWS:
         return None
-    rows = found[usable], relevant[usable]
-    direction, losses = _listwise(signals[usable], *rows)
-    gain = _listwise(signals[usable][..., :1], *rows)[1] - losses
+    rows, signals_used = (found[usable], relevant[usable]), signals[usable]
+    all_three, _ = _listwise(signals_used, 0.0, *rows)
+    frequency = _TRUST * min(0.0, all_three[2])
+    others, losses = _listwise(signals_used[..., :2], frequency * signals_used[..., 2], *rows)
+    gain = _listwise(signals_used[..., :1], 0.0, *rows)[1] - losses
     if gain.mean() <= _SURE * gain.std() / np.sqrt(gain.size):
         return None
+    direction = np.append(others, frequency)
     scores = signals[found] @ direction
     logistic = LogisticRegression(C=1e6).fit(scores[:, None], relevant[found])
     slope, intercept = logistic.coef_[0, 0], logistic.intercept_[0]
@@ -144,27 +155,30 @@ def fit_blend(signals: np.ndarray, found: np.ndarray, relevant: np.ndarray) -> B
     return Blend(margin, centroid, frequency, float(intercept)) if margin > 0 else None
 
 
-def _listwise(signals, found, relevant) -> tuple[np.ndarray, np.ndarray]:
-    """Find the weights that put right candidates first; with the loss of each row under them."""
+def _listwise(signals, offset, found, relevant) -> tuple[np.ndarray, np.ndarray]:
+    """Find the weights that put right candidates first; with the loss of each row under them.
+
+    `offset` is added to the scores that the signals make.
+    """
     scale = signals[found].std(axis=0)
     scale[scale == 0] = 1.0
     scaled = signals / scale
 
     def objective(weights):
-        losses, slopes = _softmax_losses(scaled @ weights, found, relevant)
+        losses, slopes = _softmax_losses(scaled @ weights + offset, found, relevant)
         gradient = np.tensordot(slopes, scaled, axes=2) / len(losses)
         return losses.mean() + _RIDGE * weights @ weights, gradient + 2 * _RIDGE * weights
 
     weights = minimize(objective, np.zeros(scale.size), jac=True, method="L-BFGS-B").x
-    return weights / scale, _softmax_losses(scaled @ weights, found, relevant)[0]
+    return weights / scale, _softmax_losses(scaled @ weights + offset, found, relevant)[0]
 
 
 def _softmax_losses(scores, found, relevant) -> tuple[np.ndarray, np.ndarray]:
-    """Return -log sum_{l relevant} softmax(score)_l of each row, and its slope in each score."""
+    """Return each row's mean of -log softmax(score)_l over its relevant l, and its slopes."""
     log_p = log_softmax(np.where(found, scores, -np.inf), axis=1)
-    of_relevant = np.where(relevant, log_p, -np.inf)
-    log_right = logsumexp(of_relevant, axis=1, keepdims=True)
-    return -log_right[:, 0], np.exp(log_p) - np.exp(of_relevant - log_right)
+    shares = relevant / relevant.sum(axis=1, keepdims=True)
+    losses = -(shares * np.where(relevant, log_p, 0.0)).sum(axis=1)
+    return losses, np.exp(log_p) - shares
 
 
 def blend_rows(

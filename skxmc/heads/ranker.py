@@ -26,6 +26,8 @@ __all__ = ["SparseRanker"]
 _ALL_PAIRS = 20_000_000
 # Rows that "auto" holds out, at least and at most.
 _HOLDOUT = (50, 1000)
+# Training rows and the share that suits them; between the two it falls with the log of the rows.
+_FEW_ROWS, _MANY_ROWS = (2_000, 0.9), (32_000, 0.75)
 
 
 class SparseRanker:
@@ -56,8 +58,9 @@ class SparseRanker:
         Rows, of those with candidates, on which further signals are weighed (see the notes); "auto"
         is a tenth of the rows, at most 1000, and none where that is fewer than 50. 0 leaves the
         margins as they are.
-    share : float, default=0.75
-        Weight of the ranker in the final score, between 0 (the first search alone) and 1.
+    share : float or "auto", default="auto"
+        Weight of the ranker in the final score, between 0 (the first search alone) and 1; "auto" is
+        0.75 from 32,000 rows on and rises to 0.9 at 2,000 or fewer, where a network learns less.
     threshold : float, default=0.1
         Weights smaller than this are dropped, as in PECOS; 0 keeps all.
     tol : float, default=0.1
@@ -77,6 +80,8 @@ class SparseRanker:
         Weights of each label; a label without training rows has none.
     bias_ : ndarray of shape (n_labels,), float32
         Weight of the bias feature 1.0, never pruned; 0 for a label without training rows.
+    share_ : float
+        `share`, with "auto" resolved.
     blend_ : Blend or None
         What margin, centroid and frequency count for in `weight_` and `bias_`; None where these
         are those of the margins alone.
@@ -121,6 +126,7 @@ class SparseRanker:
 
     weight_: sp.csr_array
     bias_: np.ndarray
+    share_: float
     blend_: Blend | None
 
     def __init__(
@@ -130,7 +136,7 @@ class SparseRanker:
         cost_negative: float = 0.5,
         n_random: int | str = "auto",
         n_holdout: int | str = "auto",
-        share: float = 0.75,
+        share: float | str = "auto",
         threshold: float = 0.1,
         tol: float = 0.1,
         max_iter: int = 100,
@@ -188,6 +194,7 @@ class SparseRanker:
         else:
             candidates = checked_labels(shortlist, *Y.shape)
         self._check_costs(Y.shape[1])
+        self.share_ = _auto_share(Y.shape[0]) if self.share == "auto" else float(self.share)
         rng = check_random_state(self.random_state)
         seed, held_out = rng.randint(2**31 - 1), self._held_out_rows(candidates, rng)
         with limited_threads(self.n_jobs) as n_threads:
@@ -258,7 +265,7 @@ class SparseRanker:
         margins = self.margins(X, topk)
         found = np.asarray(topk.indices) >= 0
         log_p = np.where(found, log_scores(topk, form), 0)
-        share = np.float32(self.share)
+        share = np.float32(self.share_)
         sure = -np.logaddexp(np.float32(0), -2 * np.where(found, margins, 0))
         return sort_candidates(topk.indices, (1 - share) * log_p + share * sure)
 
@@ -279,7 +286,8 @@ class SparseRanker:
             check_int(self, "n_holdout", self.n_holdout, minimum=0)
         for name in ("threshold", "tol"):
             check_number(self, name, getattr(self, name), minimum=0)
-        check_number(self, "share", self.share, minimum=0, maximum=1)
+        if self.share != "auto":
+            check_number(self, "share", self.share, minimum=0, maximum=1)
         check_int(self, "max_iter", self.max_iter, minimum=1)
         if self.n_random not in ("auto", "all"):
             check_int(self, "n_random", self.n_random, minimum=0)
@@ -364,3 +372,9 @@ class SparseRanker:
             float(self.threshold),
         )
         return fit_svms(X, pairs, draws, settings, seed, n_threads, self.verbose)
+
+
+def _auto_share(n_rows: int) -> float:
+    """Weight of the ranker for a number of training rows."""
+    rows, shares = zip(_FEW_ROWS, _MANY_ROWS, strict=True)
+    return float(np.interp(np.log(max(n_rows, 1)), np.log(rows), shares))

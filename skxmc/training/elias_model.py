@@ -8,7 +8,37 @@ from skxmc.encoders.base import Encoder
 from skxmc.heads.label_head import LabelHead
 from skxmc.index import ClusterIndex
 
-__all__ = ["EliasModel", "EliasRates"]
+__all__ = ["EliasModel", "EliasRates", "rows_taught"]
+
+# Cluster scores of a step at most that clusters learn from: the products of all of a batch with
+# 8192 clusters would take longer than all the rest of the step.
+_CLUSTER_SCORES = 2**20
+
+
+def rows_taught(n_rows: int, n_clusters: int) -> int:
+    """Count the rows of a mini-batch that the cluster layer learns from.
+
+    Rows are in random order, so that the first ones are a fair sample.
+
+    Parameters
+    ----------
+    n_rows : int
+        Rows of the mini-batch.
+    n_clusters : int
+        Number of clusters.
+
+    Returns
+    -------
+    n_taught : int
+        All rows up to 4096 clusters and 256 rows, at least one beyond.
+
+    Examples
+    --------
+    >>> from skxmc.training.elias_model import rows_taught
+    >>> rows_taught(256, 512), rows_taught(256, 8192)
+    (256, 128)
+    """
+    return max(1, min(n_rows, _CLUSTER_SCORES // n_clusters))
 
 
 class EliasModel(nn.Module):

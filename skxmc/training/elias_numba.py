@@ -17,7 +17,7 @@ from skxmc.losses._kernels import Entries, elias_losses, thin
 from skxmc.ops.row_table import CsrBatch
 from skxmc.search import _kernels as search_kernels
 from skxmc.training import _kernels
-from skxmc.training.elias_model import EliasModel, EliasRates
+from skxmc.training.elias_model import EliasModel, EliasRates, rows_taught
 from skxmc.training.mining import Pattern
 
 __all__ = ["losses"]
@@ -51,10 +51,16 @@ def losses(
     parents: Tensor,
     seed: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Do what `elias_torch.losses` does, but thin gradients below `rates.least_pull`."""
+    """Do what `elias_torch.losses` does, but thin gradients below `rates.least_pull`.
+
+    Where clusters are thousands, they learn from `rows_taught` alone, whose pull is the stronger.
+    """
     index = model.index
-    cluster_logits = index.logits(embeddings)
-    beams, recall = _follow(cluster_logits, pattern, parents, rates.beam_width, index.alpha)
+    n_taught = rows_taught(embeddings.shape[0], index.n_clusters)
+    taught = index.logits(embeddings[:n_taught])
+    with torch.no_grad():
+        others = index.logits(embeddings[n_taught:])
+    beams, recall = _follow((taught, others), pattern, parents, rates.beam_width, index.alpha)
     edges = _weigh(index, beams)
     keys = _explored(index, edges, seed, rates.exploration)
     scores = np.minimum(beams.log_scores, np.float32(0))
@@ -69,18 +75,26 @@ def losses(
     least = np.float32(rates.least_pull / embeddings.shape[0])
     settings = (model.path_power, rates.lambda_shortlist, least, np.uint64(seed))
     step = _Step(index, beams, edges, entries, *settings)
-    total, path = _Losses.apply(cluster_logits, index.edge_logits, label_logits, step)
+    total, path = _Losses.apply(taught, index.edge_logits, label_logits, step)
     return total, path, recall
 
 
 def _follow(
-    logits: Tensor, pattern: Pattern, parents: Tensor, width: int, alpha: float
+    logits: tuple[Tensor, Tensor], pattern: Pattern, parents: Tensor, width: int, alpha: float
 ) -> tuple[_Beams, Tensor]:
-    """Find the clusters each row follows, and the share of the positives the beam alone found."""
-    log_shares = torch.log_softmax(logits.detach(), dim=1)
+    """Find the clusters each row follows, and the share of the positives the beam alone found.
+
+    `logits` come in two runs of rows.
+    """
+    n_clusters, n_rows = logits[0].shape[1], sum(part.shape[0] for part in logits)
+    log_shares, start = torch.empty(n_rows, n_clusters), 0
+    for part in logits:
+        stop = start + part.shape[0]
+        torch.log_softmax(part.detach(), dim=1, out=log_shares[start:stop])
+        start = stop
     own = parents.numpy()[pattern.indices]
-    width = min(width, logits.shape[1])
-    clusters = np.empty((logits.shape[0], width + pattern.lengths().max()), dtype=np.int64)
+    width = min(width, n_clusters)
+    clusters = np.empty((n_rows, width + pattern.lengths().max()), dtype=np.int64)
     # uncapped, as in the search: clusters that are fully on must not tie
     hits = _kernels.find_beams(log_shares.numpy(), width, pattern.indptr, own, clusters)
     log_scores = np.take_along_axis(log_shares.numpy(), clusters.clip(min=0), axis=1)
@@ -154,7 +168,7 @@ class _Losses(torch.autograd.Function):
         elias_losses(entries, label_logits.numpy(), *settings, costs, *gradients)
         thin(on_logits.numpy(), step.least, step.seed)
         ctx.gradients = on_logits, on_paths, on_scores
-        ctx.step = step
+        ctx.step, ctx.n_taught = step, cluster_logits.shape[0]
         # by numpy: the order of the sum is always the same
         classification, path = costs.mean(axis=0)
         total = torch.tensor(classification + step.path_weight * path, dtype=torch.float32)
@@ -170,15 +184,17 @@ class _Losses(torch.autograd.Function):
             on_logits, on_paths, on_scores = (
                 scale * part for part in (on_logits, on_paths, on_scores)
             )
-        on_clusters = _on_clusters(step.beams, on_scores)
+        on_clusters = _on_clusters(step.beams, on_scores, ctx.n_taught)
         on_edges = _on_edges(step, on_paths) if ctx.needs_input_grad[1] else None
         return on_clusters, on_edges, on_logits, None
 
 
-def _on_clusters(beams: _Beams, on_scores: np.ndarray) -> Tensor:
-    """Gradient of the clusters' logits."""
-    shares = beams.log_shares.exp()
-    _kernels.beams_backward(beams.clusters, beams.log_scores, on_scores, shares.numpy())
+def _on_clusters(beams: _Beams, on_scores: np.ndarray, n_taught: int) -> Tensor:
+    """Gradient of the clusters' logits of the rows that they learn from."""
+    shares = beams.log_shares[:n_taught].exp()
+    on_scores = on_scores[:n_taught] * np.float32(on_scores.shape[0] / n_taught)
+    own = beams.clusters[:n_taught], beams.log_scores[:n_taught]
+    _kernels.beams_backward(*own, on_scores, shares.numpy())
     return shares
 
 

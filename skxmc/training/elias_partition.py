@@ -12,14 +12,12 @@ from skxmc.index.cluster_index import cap_log
 from skxmc.ops.embeddings import dropout
 from skxmc.search.shortlist import best_columns
 from skxmc.training.elias import EliasModel, EliasRates, StageObjective
+from skxmc.training.elias_model import rows_taught
 from skxmc.training.mining import Pattern, pattern_of
 from skxmc.training.snm import SNMModel, SNMObjective, SNMRates
 
 __all__ = ["PartitionObjective"]
 
-# Cluster scores of a step at most: the product of the batch with 8192 clusters would otherwise take
-# longer than all the rest of it.
-_PATH_ENTRIES = 2**20
 # Rows of a mini-batch on which beam recall is measured.
 _RECALL_ROWS = 64
 
@@ -87,8 +85,7 @@ class PartitionObjective(StageObjective):
         check_embeddings(model.encoder, embeddings, rows.size)
         embeddings = dropout(embeddings.float(), rates.dropout)
         classification = self.mining.mined_loss(embeddings, positives)
-        # rows are in random order: where clusters are many, some of the rows are a fair sample
-        n_rows = max(1, min(rows.size, _PATH_ENTRIES // model.index.n_clusters))
+        n_rows = rows_taught(rows.size, model.index.n_clusters)
         log_shares = model.index.log_shares(embeddings[:n_rows])
         path, recall = self._paths(log_shares, positives.cut(slice(0, n_rows)))
         total = classification + rates.lambda_shortlist * path

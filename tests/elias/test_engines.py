@@ -52,7 +52,7 @@ def test_torch_and_kernels_agree(width, ranker):
         every = TopK(np.tile(np.arange(n_labels), (80, 1)), np.zeros((80, n_labels)))
         margins = candidate_dots(rows, clf.ranker_.weight_, every, bias=clf.ranker_.bias_)
         sure = torch.nn.functional.logsigmoid(2 * torch.from_numpy(margins))
-        log_p = (1 - clf.ranker_.share) * log_p + clf.ranker_.share * sure
+        log_p = (1 - clf.ranker_.share_) * log_p + clf.ranker_.share_ * sure
     expected = torch.topk(log_p.exp(), 5, dim=1)
     got = clf.predict_topk(rows, k=5, beam_width=3, shortlist_size=n_labels)
     # the table of features is held in 16 bits

@@ -46,7 +46,9 @@ def mean_by_hand(ranker, p):
     margins = normalize(X) @ ranker.weight_.toarray().T.astype(float) + ranker.bias_
     reached = np.isfinite(p)
     sure = 1 / (1 + np.exp(-2 * margins))
-    return np.where(reached, np.where(reached, p, 0) ** (1 - ranker.share) * sure**ranker.share, p)
+    return np.where(
+        reached, np.where(reached, p, 0) ** (1 - ranker.share_) * sure**ranker.share_, p
+    )
 
 
 @pytest.mark.parametrize("ranker", [None, "auto", SparseRanker(n_random=3, share=0.4)])

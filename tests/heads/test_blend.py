@@ -20,12 +20,12 @@ def made_signals(weights, n_rows=400, k=6, seed=0):
     return signals, found, (rng.random((n_rows, k)) < 1 / (1 + np.exp(-odds))) & found
 
 
-def chance_of_error(scores, found, relevant):
-    """-log of the softmax mass on right candidates, row by row in plain Python."""
+def mean_cost(scores, found, relevant):
+    """Mean -log softmax of the right candidates, row by row in plain Python."""
     out = []
     for s, f, r in zip(scores, found, relevant, strict=True):
         e = np.exp(s) * f
-        out.append(-np.log(e[r].sum() / e.sum()))
+        out.append(-np.log(e[r] / e.sum()).mean())
     return np.array(out)
 
 
@@ -34,10 +34,10 @@ def test_losses_and_slopes():
     usable = relevant.any(1) & (found & ~relevant).any(1)
     found, relevant, scores = found[usable], relevant[usable], signals[usable].sum(-1)
     losses, slopes = blend._softmax_losses(scores, found, relevant)
-    np.testing.assert_allclose(losses, chance_of_error(scores, found, relevant), rtol=1e-10)
+    np.testing.assert_allclose(losses, mean_cost(scores, found, relevant), rtol=1e-10)
     expected = approx_fprime(
         scores.ravel(),
-        lambda s: chance_of_error(s.reshape(scores.shape), found, relevant).sum(),
+        lambda s: mean_cost(s.reshape(scores.shape), found, relevant).sum(),
         1e-6,
     )
     np.testing.assert_allclose(slopes.ravel(), expected, atol=1e-4)
@@ -48,21 +48,32 @@ def test_no_direction_nearby_is_better():
     signals, found, relevant = made_signals([1, 2, 0.2])
     usable = relevant.any(1) & (found & ~relevant).any(1)
     rows = signals[usable], found[usable], relevant[usable]
-    best, losses = blend._listwise(*rows)
+    offset = np.random.default_rng(2).normal(size=rows[1].shape)
+    best, losses = blend._listwise(rows[0], offset, *rows[1:])
     ridge = blend._RIDGE * signals[usable][found[usable]].std(axis=0) ** 2
     least = losses.mean() + ridge @ best**2
     rng = np.random.default_rng(1)
     for step in (1.0, 0.1, 0.01):
         for _ in range(50):
             other = best * (1 + step * rng.normal(size=3))
-            loss = chance_of_error(rows[0] @ other, *rows[1:]).mean() + ridge @ other**2
+            loss = mean_cost(rows[0] @ other + offset, *rows[1:]).mean() + ridge @ other**2
             assert loss > least
 
 
 def test_weights_and_odds_are_found():
     """Of enough rows: the weights that made them, intercept included."""
-    found = fit_blend(*made_signals([1.5, 4, -0.3], n_rows=20_000))
-    np.testing.assert_allclose(found, [1.5, 4, -0.3, -1], rtol=0.15)
+    found = fit_blend(*made_signals([1.5, 4, 0], n_rows=20_000))
+    np.testing.assert_allclose(found[:2], [1.5, 4], rtol=0.15)
+    assert -0.02 < found.frequency <= 0
+    np.testing.assert_allclose(found.intercept, -1, rtol=0.15)
+
+
+def test_frequency_counts_against_a_label_and_by_half():
+    assert fit_blend(*made_signals([1.5, 4, 0.3], n_rows=2000)).frequency == 0
+    signals, found, relevant = made_signals([1.5, 4, -0.3], n_rows=20_000)
+    direction = fit_blend(signals, found, relevant)
+    ratio = direction.frequency / direction.margin
+    np.testing.assert_allclose(ratio, 0.5 * -0.3 / 1.5, rtol=0.25)
 
 
 @pytest.mark.parametrize("seed", range(5))

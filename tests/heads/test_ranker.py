@@ -235,7 +235,7 @@ def test_the_search_finds_the_same_margins(data):
     X, Y, top = data
     fitted = SparseRanker(**SHORTLISTS).fit(X, Y, top)
     features = as_csr(X)
-    ranker = RankerColumns.from_rows(fitted.weight_, fitted.bias_, share=fitted.share, size=0)
+    ranker = RankerColumns.from_rows(fitted.weight_, fitted.bias_, share=fitted.share_, size=0)
     expected = candidate_dots(features, fitted.weight_, top, bias=fitted.bias_)
     mark, scratch = np.zeros(N_LABELS, np.int32), make_rank_scratch(K)
     for i in range(N_ROWS):

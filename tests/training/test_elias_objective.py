@@ -18,7 +18,7 @@ from skxmc.index import Adjacency, ClusterIndex, partition_adjacency
 from skxmc.ops.row_table import RowTable
 from skxmc.search import shortlist
 from skxmc.search.beam import search_topk
-from skxmc.training import elias_numba, elias_torch
+from skxmc.training import elias_model, elias_numba, elias_torch
 from skxmc.training.elias import EliasModel, EliasObjective, EliasRates, freeze
 from skxmc.training.mining import pattern_of
 
@@ -245,6 +245,25 @@ def test_the_gradient_is_that_of_what_the_loss_goes_into():
         torch.testing.assert_close(-2.5 * one, scaled)
 
 
+def test_clusters_taught_by_some_rows_learn_the_same_on_average(monkeypatch):
+    def step(rows):
+        objective = make_objective(2, learn=True)
+        loss = objective.loss(rows)[0]
+        loss.backward()
+        clusters = objective.module.index.clusters
+        return loss.item(), clusters.weight.grad, clusters.bias.grad
+
+    rows = np.arange(6)
+    expected = step(rows)
+    monkeypatch.setattr(elias_model, "_CLUSTER_SCORES", 2 * 4)  # 2 rows, 4 clusters
+    found = [step(np.roll(rows, 2 * turn)) for turn in range(3)]
+    assert [loss for loss, *_ in found] == pytest.approx([expected[0]] * 3)
+    for part in (1, 2):
+        assert not torch.allclose(found[0][part], expected[part])
+        mean = sum(one[part] for one in found) / 3
+        torch.testing.assert_close(mean, expected[part], rtol=1e-5, atol=1e-6)
+
+
 def beam_of(objective, rows):
     index, rates = objective.module.index, objective.rates
     pattern = pattern_of(objective.Y, rows)
@@ -252,8 +271,9 @@ def beam_of(objective, rows):
         inputs = objective.module.encoder.collate(objective.data, rows, objective.device)
         logits = index.logits(objective.module.encoder(inputs))
     if objective.engine is elias_numba:
+        runs = logits[:1], logits[1:]
         beams, recall = elias_numba._follow(
-            logits, pattern, objective.parents, rates.beam_width, index.alpha
+            runs, pattern, objective.parents, rates.beam_width, index.alpha
         )
         beam = beams.clusters
     else:

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from skxmc._sparse import as_csr
 from skxmc.negatives import UniformPool
-from skxmc.training import elias_partition
+from skxmc.training import elias_model
 from skxmc.training.elias_partition import PartitionObjective
 from skxmc.training.snm import SNMRates
 
@@ -98,7 +98,7 @@ def test_beam_recall_counts_the_clusters_of_the_positives():
 @pytest.mark.parametrize("n_rows", [1, 3])
 def test_paths_of_some_rows_where_clusters_are_many(n_rows, monkeypatch):
     """Four clusters; the labels still learn from all rows."""
-    monkeypatch.setattr(elias_partition, "_PATH_ENTRIES", 4 * n_rows + 3)
+    monkeypatch.setattr(elias_model, "_CLUSTER_SCORES", 4 * n_rows + 3)
     objective = make_partition(0)
     rows = np.argsort(-objective.Y.toarray().sum(axis=1))  # the first have labels
     loss, scalars = objective.loss(rows)
