@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from skxmc._sparse import as_csr
 from skxmc.negatives import UniformPool
-from skxmc.training import elias_model
+from skxmc.training import elias_model, elias_partition
 from skxmc.training.elias_partition import PartitionObjective
 from skxmc.training.snm import SNMRates
 
