@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -250,3 +251,45 @@ def test_study_never_reads_test_rows(script, folder, monkeypatch):
     found = list(bench.study_search(data))
     assert found[0]["P@1"] == pytest.approx(by_ranker[1]["P@1"])
     assert found[1]["P@1"] == pytest.approx(by_ranker[0]["P@1"]), "one label is not re-ordered"
+
+
+# --- data sets from package lists
+
+
+def test_debian_sets(script, tmp_path):
+    """Thirty sources of two packages each: a library, and a program that needs it."""
+    packages, descriptions = [], []
+    for i in range(30):
+        for name, tag, needs in (
+            (f"lib{i}", "role::shared-lib", "libc6 (>= 2.1) | musl"),
+            (f"tool{i}", "role::program, use::editing", f"lib{i}:any (= 1), libc6"),
+        ):
+            packages.append(
+                f"Package: {name}\nSource: source{i} (1.0)\nTag: {tag}\nDepends: {needs}\n"
+                f"Maintainer: person {i % 3}"
+            )
+            words = (
+                f"{name} does many useful things\n for everyone who knows number{i % 3} by heart"
+            )
+            descriptions.append(f"Package: {name}\nDescription-en: {words}")
+    packages.append("Package: short\nTag: role::program")
+    descriptions.append("Package: short\nDescription-en: too short")
+    lists = [tmp_path / "Packages", tmp_path / "Translation-en"]
+    for path, paragraphs in zip(lists, (packages, descriptions), strict=True):
+        path.write_text("\n\n".join(paragraphs))
+    made = script("make_debian_sets")
+    made.main(*map(str, lists), str(tmp_path / "sets"))
+
+    is_test = np.array([zlib.crc32(f"source{i}".encode()) % 5 == 0 for i in range(30)])
+    assert 0 < is_test.sum() < 30
+    _, Y, _, Y_test = load(tmp_path / "sets" / "tags")
+    assert Y.shape == (2 * (~is_test).sum(), 3)
+    assert Y_test.shape == (2 * is_test.sum(), 3)
+    # columns in the order of their names: program, shared-lib, editing
+    np.testing.assert_array_equal(Y.sum(axis=0).A1, [len(Y.toarray()) / 2] * 3)
+    _, Y, _, Y_test = load(tmp_path / "sets" / "deps-counts")
+    assert Y.shape[1] == (~is_test).sum() + 1  # the libraries of training rows, and libc6
+    assert (Y_test.sum(axis=1).A1 == 1).all()  # libraries of test sources are not known
+    _, Y, _, _ = load(tmp_path / "sets" / "maintainers")
+    assert (Y.sum(axis=1).A1 == 1).all()
+    assert Y.shape[1] == 3
