@@ -226,11 +226,24 @@ def main() -> None:
         save("training_scale", results)
 
 
+def with_total(result: dict) -> list[dict]:
+    """Costs of the stages and, of two, of an epoch as default training has them on average."""
+    from skxmc.training.elias_stages import STAGE_EPOCHS
+
+    costs = result["cost"]
+    if len(costs) == 1:
+        return costs
+    total, epochs = {"stage": "all epochs"}, [STAGE_EPOCHS[cost["stage"]] for cost in costs]
+    for name in ("cpu_us_a_row", "wall_us_a_row"):
+        total[name] = float(np.average([cost[name] for cost in costs], weights=epochs))
+    return [*costs, total]
+
+
 def compare(results: list[dict]) -> None:
     """Print each stage's cost beside that with the fewest labels, and with the fewest threads."""
     rows = []
     for result in results:
-        for cost in result["cost"]:
+        for cost in with_total(result):
             same = [r for r in results if r["kind"] == result["kind"]]
             few = min(
                 (r for r in same if r["threads"] == result["threads"]), key=lambda r: r["labels"]
@@ -255,7 +268,7 @@ def compare(results: list[dict]) -> None:
 
 
 def _of(result: dict, cost: dict, name: str) -> float:
-    (found,) = [c[name] for c in result["cost"] if c["stage"] == cost["stage"]]
+    (found,) = [c[name] for c in with_total(result) if c["stage"] == cost["stage"]]
     return found
 
 

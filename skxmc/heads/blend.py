@@ -23,8 +23,6 @@ _RIDGE = 1e-3
 _SURE = 3.0
 # Share of a frequency's weight that is believed.
 _TRUST = 0.5
-# Half the log-odds of a label that no row has.
-_NEVER = -10.0
 # Entries of centroids worked on at a time.
 _CHUNK = 4 * 1024**2
 
@@ -223,5 +221,4 @@ def blend_rows(
         first = last
     counts = np.diff(columns.indptr)
     biases = half.margin * bias + half.frequency * np.log1p(counts) + half.intercept
-    biases[counts == 0] = _NEVER
     return as_csr(sp.vstack(parts, format="csr")), biases.astype(np.float32)

@@ -24,6 +24,8 @@ __all__ = ["SparseRanker"]
 
 # Pairs of a row and a label up to which all are trained on.
 _ALL_PAIRS = 20_000_000
+# Margin of a label that no row has.
+_NEVER = -10.0
 # Rows that "auto" holds out, at least and at most.
 _HOLDOUT = (50, 1000)
 # Training rows and the share that suits them; between the two it falls with the log of the rows.
@@ -79,7 +81,7 @@ class SparseRanker:
     weight_ : csr_array of shape (n_labels, n_features), float32
         Weights of each label; a label without training rows has none.
     bias_ : ndarray of shape (n_labels,), float32
-        Weight of the bias feature 1.0, never pruned; 0 for a label without training rows.
+        Weight of the bias feature 1.0, never pruned; -10 for a label without training rows.
     share_ : float
         `share`, with "auto" resolved.
     blend_ : Blend or None
@@ -203,6 +205,7 @@ class SparseRanker:
             else:
                 self.blend_ = None
                 self.weight_, self.bias_ = self._solve(X, Y, candidates, seed, n_threads)
+        self.bias_[np.bincount(Y.indices, minlength=Y.shape[1]) == 0] = _NEVER
         return self
 
     def margins(self, X, topk: TopK) -> np.ndarray:

@@ -140,7 +140,6 @@ def test_merged_rows_are_the_weighted_sum(rows, chunk, monkeypatch):
     np.testing.assert_allclose(
         (X @ merged.toarray().T + biases)[:, known], (odds + 0.25)[:, known] / 2, atol=1e-5
     )
-    assert biases[~known] == blend._NEVER
     assert merged.has_sorted_indices
     pruned, same = blend_rows(Blend(3.0, 8.0, -0.5, 0.25), *args, threshold=0.4)
     full = merged.toarray()

@@ -119,7 +119,7 @@ def test_label_with_positives_only_minimises_the_primal(data):
 def test_label_without_rows_has_no_weights(data):
     fitted = SparseRanker(threshold=0, n_random=0).fit(*data)
     assert fitted.weight_[[N_LABELS - 1]].nnz == 0
-    assert fitted.bias_[-1] == 0
+    assert fitted.bias_[-1] == -10  # never likely, whatever the others say
 
 
 def test_loose_tolerance_comes_near_and_fewer_sweeps_less_so(data):
