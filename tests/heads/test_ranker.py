@@ -14,6 +14,7 @@ from sklearn.svm import LinearSVC
 from skxmc._sparse import as_csr
 from skxmc.heads import SparseRanker, candidate_dots, svm
 from skxmc.heads._kernels import _signed_costs, _with_drawn
+from skxmc.heads.ranker import _auto_share
 from skxmc.heads.svm import training_pairs
 from skxmc.search.parts import RankerColumns
 from skxmc.search.ranking._kernels import add_margins, make_rank_scratch, start_margins
@@ -228,6 +229,15 @@ def test_rerank_against_brute_force(data, share, form):
         assert (np.diff(out.scores[i, :n]) <= 0).all()
         assert (out.indices[i, n:] == -1).all()
         assert np.isneginf(out.scores[i, n:]).all()
+
+
+def test_share_falls_with_the_log_of_the_rows(data):
+    assert SparseRanker(**SHORTLISTS).fit(*data).share_ == 0.9  # a few dozen rows
+    assert SparseRanker(share=0.3, **SHORTLISTS).fit(*data).share_ == 0.3
+    for n_rows in (2000, 8000, 20_000, 32_000):
+        expected = 0.75 + 0.15 * np.log(32_000 / n_rows) / np.log(16)
+        np.testing.assert_allclose(_auto_share(n_rows), expected)
+    assert _auto_share(10**7) == 0.75
 
 
 def test_the_search_finds_the_same_margins(data):
