@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.optimize import minimize
-from scipy.special import log_softmax
+from scipy.optimize import minimize, minimize_scalar
+from scipy.special import log_softmax, logsumexp
 from sklearn.linear_model import LogisticRegression
 
 from skxmc._sparse import as_csr
@@ -21,6 +21,8 @@ _FEWEST_ROWS = 50
 _RIDGE = 1e-3
 # Standard errors by which a blend must beat the margins alone on the held-out rows.
 _SURE = 3.0
+# Logs of the standard deviations of scores that are tried.
+_LOG_SCALES = (-4.0, 4.0)
 # Share of a frequency's weight that is believed.
 _TRUST = 0.5
 # Entries of centroids worked on at a time.
@@ -119,9 +121,10 @@ def fit_blend(signals: np.ndarray, found: np.ndarray, relevant: np.ndarray) -> B
     Returns
     -------
     blend : Blend or None
-        None where there are too few rows to learn from, or where the margins alone are not worse
-        by three standard errors of the loss: on the rows of many data sets they are all it takes,
-        and chance weights of the others would do harm.
+        None where there are too few rows to learn from, or where it is not better than the margins
+        alone by three standard errors, both in the mean above and in finding one right label first
+        (the loss -log sum_{l relevant} softmax(score)_l): on the rows of many data sets margins are
+        all it takes, and weights that help the later labels would cost the first one.
 
     Examples
     --------
@@ -138,14 +141,15 @@ def fit_blend(signals: np.ndarray, found: np.ndarray, relevant: np.ndarray) -> B
     usable = relevant.any(axis=1) & (found & ~relevant).any(axis=1)
     if np.count_nonzero(usable) < _FEWEST_ROWS:
         return None
-    rows, signals_used = (found[usable], relevant[usable]), signals[usable]
-    all_three, _ = _listwise(signals_used, 0.0, *rows)
-    frequency = _TRUST * min(0.0, all_three[2])
-    others, losses = _listwise(signals_used[..., :2], frequency * signals_used[..., 2], *rows)
-    gain = _listwise(signals_used[..., :1], 0.0, *rows)[1] - losses
-    if gain.mean() <= _SURE * gain.std() / np.sqrt(gain.size):
-        return None
+    rows, own = (found[usable], relevant[usable]), signals[usable]
+    frequency = _TRUST * min(0.0, _listwise(own, 0.0, *rows)[2])
+    others = _listwise(own[..., :2], frequency * own[..., 2], *rows)
     direction = np.append(others, frequency)
+    if not all(
+        _surely_better(own @ direction, own[..., 0], *rows, loss)
+        for loss in (_each_right, _one_right)
+    ):
+        return None
     scores = signals[found] @ direction
     logistic = LogisticRegression(C=1e6).fit(scores[:, None], relevant[found])
     slope, intercept = logistic.coef_[0, 0], logistic.intercept_[0]
@@ -153,30 +157,56 @@ def fit_blend(signals: np.ndarray, found: np.ndarray, relevant: np.ndarray) -> B
     return Blend(margin, centroid, frequency, float(intercept)) if margin > 0 else None
 
 
-def _listwise(signals, offset, found, relevant) -> tuple[np.ndarray, np.ndarray]:
-    """Find the weights that put right candidates first; with the loss of each row under them.
+def _listwise(signals, offset, found, relevant) -> np.ndarray:
+    """Find the weights that put right candidates first.
 
     `offset` is added to the scores that the signals make.
     """
     scale = signals[found].std(axis=0)
     scale[scale == 0] = 1.0
     scaled = signals / scale
+    shares = relevant / relevant.sum(axis=1, keepdims=True)
 
     def objective(weights):
-        losses, slopes = _softmax_losses(scaled @ weights + offset, found, relevant)
-        gradient = np.tensordot(slopes, scaled, axes=2) / len(losses)
-        return losses.mean() + _RIDGE * weights @ weights, gradient + 2 * _RIDGE * weights
+        log_p = _log_softmax(scaled @ weights + offset, found)
+        slopes = np.tensordot(np.exp(log_p) - shares, scaled, axes=2) / len(log_p)
+        loss = _each_right(log_p, relevant).mean() + _RIDGE * weights @ weights
+        return loss, slopes + 2 * _RIDGE * weights
 
-    weights = minimize(objective, np.zeros(scale.size), jac=True, method="L-BFGS-B").x
-    return weights / scale, _softmax_losses(scaled @ weights + offset, found, relevant)[0]
+    return minimize(objective, np.zeros(scale.size), jac=True, method="L-BFGS-B").x / scale
 
 
-def _softmax_losses(scores, found, relevant) -> tuple[np.ndarray, np.ndarray]:
-    """Return each row's mean of -log softmax(score)_l over its relevant l, and its slopes."""
-    log_p = log_softmax(np.where(found, scores, -np.inf), axis=1)
-    shares = relevant / relevant.sum(axis=1, keepdims=True)
-    losses = -(shares * np.where(relevant, log_p, 0.0)).sum(axis=1)
-    return losses, np.exp(log_p) - shares
+def _surely_better(scores, others, found, relevant, loss) -> bool:
+    """Whether a loss is lower under some scores than under others, by three standard errors.
+
+    Scores say how sure they are by their scale, which is set to the best for each.
+    """
+
+    def losses(values):
+        unit = values / values[found].std()
+
+        def at(log_scale):
+            return loss(_log_softmax(np.exp(log_scale) * unit, found), relevant)
+
+        best = minimize_scalar(lambda log_scale: at(log_scale).mean(), bounds=_LOG_SCALES)
+        return at(best.x)
+
+    gain = losses(others) - losses(scores)
+    return bool(gain.mean() > _SURE * gain.std() / np.sqrt(gain.size))
+
+
+def _log_softmax(scores, found) -> np.ndarray:
+    return log_softmax(np.where(found, scores, -np.inf), axis=1)
+
+
+def _each_right(log_p, relevant) -> np.ndarray:
+    """Mean of -log p over each row's relevant candidates."""
+    return -np.where(relevant, log_p, 0.0).sum(axis=1) / relevant.sum(axis=1)
+
+
+def _one_right(log_p, relevant) -> np.ndarray:
+    """-log of the p that all of each row's relevant candidates have together."""
+    return -logsumexp(np.where(relevant, log_p, -np.inf), axis=1)
 
 
 def blend_rows(

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from scipy.optimize import approx_fprime
 from sklearn.preprocessing import normalize
 
 from skxmc.heads import SparseRanker, blend, ranker
@@ -20,44 +19,92 @@ def made_signals(weights, n_rows=400, k=6, seed=0):
     return signals, found, (rng.random((n_rows, k)) < 1 / (1 + np.exp(-odds))) & found
 
 
+def softmax(scores, found):
+    e = np.exp(scores) * found
+    return e / e.sum()
+
+
 def mean_cost(scores, found, relevant):
     """Mean -log softmax of the right candidates, row by row in plain Python."""
-    out = []
-    for s, f, r in zip(scores, found, relevant, strict=True):
-        e = np.exp(s) * f
-        out.append(-np.log(e[r] / e.sum()).mean())
-    return np.array(out)
+    rows = zip(scores, found, relevant, strict=True)
+    return np.array([-np.log(softmax(s, f)[r]).mean() for s, f, r in rows])
 
 
-def test_losses_and_slopes():
-    signals, found, relevant = made_signals([1, 2, 0.1], n_rows=50)
+def chance_of_error(scores, found, relevant):
+    """-log of the softmax mass on right candidates, row by row."""
+    rows = zip(scores, found, relevant, strict=True)
+    return np.array([-np.log(softmax(s, f)[r].sum()) for s, f, r in rows])
+
+
+def usable_rows(signals, found, relevant):
     usable = relevant.any(1) & (found & ~relevant).any(1)
-    found, relevant, scores = found[usable], relevant[usable], signals[usable].sum(-1)
-    losses, slopes = blend._softmax_losses(scores, found, relevant)
-    np.testing.assert_allclose(losses, mean_cost(scores, found, relevant), rtol=1e-10)
-    expected = approx_fprime(
-        scores.ravel(),
-        lambda s: mean_cost(s.reshape(scores.shape), found, relevant).sum(),
-        1e-6,
-    )
-    np.testing.assert_allclose(slopes.ravel(), expected, atol=1e-4)
-    assert not slopes[~found].any()
+    return signals[usable], found[usable], relevant[usable]
+
+
+def test_losses():
+    signals, found, relevant = usable_rows(*made_signals([1, 2, 0.1], n_rows=50))
+    scores = signals.sum(-1)
+    log_p = blend._log_softmax(scores, found)
+    expected = mean_cost(scores, found, relevant)
+    np.testing.assert_allclose(blend._each_right(log_p, relevant), expected, rtol=1e-10)
+    expected = chance_of_error(scores, found, relevant)
+    np.testing.assert_allclose(blend._one_right(log_p, relevant), expected, rtol=1e-10)
 
 
 def test_no_direction_nearby_is_better():
-    signals, found, relevant = made_signals([1, 2, 0.2])
-    usable = relevant.any(1) & (found & ~relevant).any(1)
-    rows = signals[usable], found[usable], relevant[usable]
+    rows = usable_rows(*made_signals([1, 2, 0.2]))
     offset = np.random.default_rng(2).normal(size=rows[1].shape)
-    best, losses = blend._listwise(rows[0], offset, *rows[1:])
-    ridge = blend._RIDGE * signals[usable][found[usable]].std(axis=0) ** 2
-    least = losses.mean() + ridge @ best**2
+    best = blend._listwise(rows[0], offset, *rows[1:])
+    ridge = blend._RIDGE * rows[0][rows[1]].std(axis=0) ** 2
+    least = mean_cost(rows[0] @ best + offset, *rows[1:]).mean() + ridge @ best**2
     rng = np.random.default_rng(1)
     for step in (1.0, 0.1, 0.01):
         for _ in range(50):
             other = best * (1 + step * rng.normal(size=3))
             loss = mean_cost(rows[0] @ other + offset, *rows[1:]).mean() + ridge @ other**2
             assert loss > least
+
+
+@pytest.mark.parametrize(
+    ("loss", "by_hand"),
+    [(blend._each_right, mean_cost), (blend._one_right, chance_of_error)],
+)
+@pytest.mark.parametrize("noise", [0.05, 1.0, 4.0])
+def test_doubt_against_a_grid_of_scales(loss, by_hand, noise):
+    """Scores are compared at their best scales, by three standard errors of the difference."""
+    signals, found, relevant = usable_rows(*made_signals([1, 2, 0.1], n_rows=200))
+    scores = 7 * signals @ [1, 2, 0.1]
+    others = scores + noise * 7 * np.random.default_rng(3).normal(size=scores.shape)
+
+    def best(values):
+        grid = [by_hand(scale * values, found, relevant) for scale in np.geomspace(0.01, 1, 300)]
+        return min(grid, key=np.mean)
+
+    gain = best(others) - best(scores)
+    expected = gain.mean() > 3 * gain.std() / np.sqrt(gain.size)
+    assert blend._surely_better(scores, others, found, relevant, loss) == expected
+    assert expected == (noise > 0.1)
+
+
+def test_what_costs_the_first_label_is_left_out():
+    """The second signal finds the later labels of a row, and not its first."""
+    rng = np.random.default_rng(0)
+    n_rows, k = 1000, 12
+    relevant = np.zeros((n_rows, k), bool)
+    relevant[:, :4] = True
+    signals = rng.normal(size=(n_rows, k, 3))
+    signals[..., 2] = 0
+    signals[:, 0, 0] += 4  # the margin is sure of one label
+    signals[:, 1:4, 1] += 1.5
+    signals[:, 0, 1] -= 1.5
+    found = np.ones_like(relevant)
+    direction = np.append(blend._listwise(signals[..., :2], 0.0, found, relevant), 0)
+    both = [
+        blend._surely_better(signals @ direction, signals[..., 0], found, relevant, loss)
+        for loss in (blend._each_right, blend._one_right)
+    ]
+    assert both == [True, False]
+    assert fit_blend(signals, found, relevant) is None
 
 
 def test_weights_and_odds_are_found():
