@@ -320,7 +320,7 @@ def test_recipe_is_a_parameter_object():
 def test_nested_parameters_and_grid_search():
     X, Y = make_xmc_classification(n_samples=80, n_features=50, n_labels=12, random_state=0)
     model = EliasClassifier(
-        BagOfWords(embedding_dim=4), stage1_epochs=2, stage2_epochs=1, random_state=0
+        BagOfWords(embedding_dim=4), stage1_epochs=2, stage2_epochs=1, ranker=None, random_state=0
     )
     assert model.get_params()["encoder__embedding_dim"] == 4
     search = GridSearchCV(
