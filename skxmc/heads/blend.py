@@ -24,7 +24,7 @@ _SURE = 3.0
 # Logs of the standard deviations of scores that are tried.
 _LOG_SCALES = (-4.0, 4.0)
 # Share of a frequency's weight that is believed.
-_TRUST = 0.5
+_TRUST = 1 / 3
 # Entries of centroids worked on at a time.
 _CHUNK = 4 * 1024**2
 
@@ -105,7 +105,7 @@ def fit_blend(signals: np.ndarray, found: np.ndarray, relevant: np.ndarray) -> B
     relevance on that score over all candidates, so that the sigmoid of the log-odds is a
     probability.
 
-    Frequency may only count against a label, and for half of what is found: scores of paths favour
+    Frequency may only count against a label, and for a third of what is found: scores of paths favour
     common labels enough, and candidates of rows that the search was trained on are rare labels
     more often where they are right than those of new rows will be.
 
