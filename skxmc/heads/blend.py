@@ -122,9 +122,9 @@ def fit_blend(signals: np.ndarray, found: np.ndarray, relevant: np.ndarray) -> B
     -------
     blend : Blend or None
         None where there are too few rows to learn from, or where it is not better than the margins
-        alone by three standard errors, both in the mean above and in finding one right label first
-        (the loss -log sum_{l relevant} softmax(score)_l): on the rows of many data sets margins are
-        all it takes, and weights that help the later labels would cost the first one.
+        alone by three standard errors, or where it is worse by more than one in finding one right
+        label first (the loss -log sum_{l relevant} softmax(score)_l): on the rows of many data sets
+        margins are all it takes, and weights that help the later labels would cost the first one.
 
     Examples
     --------
@@ -145,10 +145,8 @@ def fit_blend(signals: np.ndarray, found: np.ndarray, relevant: np.ndarray) -> B
     frequency = _TRUST * min(0.0, _listwise(own, 0.0, *rows)[2])
     others = _listwise(own[..., :2], frequency * own[..., 2], *rows)
     direction = np.append(others, frequency)
-    if not all(
-        _surely_better(own @ direction, own[..., 0], *rows, loss)
-        for loss in (_each_right, _one_right)
-    ):
+    compared = own @ direction, own[..., 0], *rows
+    if _gain(*compared, _each_right) <= _SURE or _gain(*compared, _one_right) < -1:
         return None
     scores = signals[found] @ direction
     logistic = LogisticRegression(C=1e6).fit(scores[:, None], relevant[found])
@@ -176,8 +174,8 @@ def _listwise(signals, offset, found, relevant) -> np.ndarray:
     return minimize(objective, np.zeros(scale.size), jac=True, method="L-BFGS-B").x / scale
 
 
-def _surely_better(scores, others, found, relevant, loss) -> bool:
-    """Whether a loss is lower under some scores than under others, by three standard errors.
+def _gain(scores, others, found, relevant, loss) -> float:
+    """By how many standard errors a loss is lower under some scores than under others.
 
     Scores say how sure they are by their scale, which is set to the best for each.
     """
@@ -192,7 +190,7 @@ def _surely_better(scores, others, found, relevant, loss) -> bool:
         return at(best.x)
 
     gain = losses(others) - losses(scores)
-    return bool(gain.mean() > _SURE * gain.std() / np.sqrt(gain.size))
+    return float(gain.mean() * np.sqrt(gain.size) / max(gain.std(), 1e-12))
 
 
 def _log_softmax(scores, found) -> np.ndarray:

@@ -81,9 +81,10 @@ def test_doubt_against_a_grid_of_scales(loss, by_hand, noise):
         return min(grid, key=np.mean)
 
     gain = best(others) - best(scores)
-    expected = gain.mean() > 3 * gain.std() / np.sqrt(gain.size)
-    assert blend._surely_better(scores, others, found, relevant, loss) == expected
-    assert expected == (noise > 0.1)
+    expected = gain.mean() / (gain.std() / np.sqrt(gain.size))
+    got = blend._gain(scores, others, found, relevant, loss)
+    np.testing.assert_allclose(got, expected, rtol=0.02, atol=0.1)
+    assert (got > 3) == (noise > 0.1)
 
 
 def test_what_costs_the_first_label_is_left_out():
@@ -99,11 +100,9 @@ def test_what_costs_the_first_label_is_left_out():
     signals[:, 0, 1] -= 1.5
     found = np.ones_like(relevant)
     direction = np.append(blend._listwise(signals[..., :2], 0.0, found, relevant), 0)
-    both = [
-        blend._surely_better(signals @ direction, signals[..., 0], found, relevant, loss)
-        for loss in (blend._each_right, blend._one_right)
-    ]
-    assert both == [True, False]
+    compared = signals @ direction, signals[..., 0], found, relevant
+    assert blend._gain(*compared, blend._each_right) > 3
+    assert blend._gain(*compared, blend._one_right) < -3
     assert fit_blend(signals, found, relevant) is None
 
 
