@@ -105,9 +105,9 @@ def fit_blend(signals: np.ndarray, found: np.ndarray, relevant: np.ndarray) -> B
     relevance on that score over all candidates, so that the sigmoid of the log-odds is a
     probability.
 
-    Frequency may only count against a label, and for a third of what is found: scores of paths favour
-    common labels enough, and candidates of rows that the search was trained on are rare labels
-    more often where they are right than those of new rows will be.
+    Frequency may only count against a label, and for a third of what is found: scores of paths
+    favour common labels enough, and candidates of rows that the search was trained on are rare
+    labels more often where they are right than those of new rows will be.
 
     Parameters
     ----------
