@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, prange
 
+from skxmc.ops._kernels import splitmix
+
 # p never counts as closer to 1 than this, as in `log1mexp`
 _CERTAIN = math.exp(-1e-6)
 
@@ -84,10 +86,6 @@ def thin(values, least, seed):
         value = values[j]
         size = abs(value)
         if size < least:
-            # splitmix64, the j-th number of its sequence
-            z = seed + np.uint64(j + 1) * np.uint64(0x9E3779B97F4A7C15)
-            z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-            z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-            share = np.float32(z >> np.uint64(40)) * np.float32(2.0**-24)
+            share = np.float32(splitmix(seed, j) >> np.uint64(40)) * np.float32(2.0**-24)
             kept = share * least < size
             values[j] = math.copysign(least, value) if kept else np.float32(0.0)

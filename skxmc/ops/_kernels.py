@@ -233,15 +233,20 @@ def dot_backward(
                 bias[c] -= _bounded(rate * bias_gradient, lr)
 
 
+@njit(cache=True)
+def splitmix(seed, j):
+    """Return the j-th number of splitmix64's sequence; its upper bits are the better ones."""
+    z = seed + np.uint64(j + 1) * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    return (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+
+
 @njit(cache=True, parallel=True)
 def drop(values, seed, bound, scale, out):
     """out[j] = scale * values[j] where the upper half of a hash of (seed, j) is not below bound."""
     for j in prange(values.shape[0]):
-        # splitmix64, the j-th number of its sequence
-        z = seed + np.uint64(j + 1) * np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        out[j] = values[j] * scale if (z >> np.uint64(32)) >= bound else np.float32(0.0)
+        drawn = splitmix(seed, j) >> np.uint64(32)
+        out[j] = values[j] * scale if drawn >= bound else np.float32(0.0)
 
 
 @njit(cache=True, parallel=True, fastmath=_FAST)

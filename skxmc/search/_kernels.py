@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit, prange
 
 from skxmc.ops._kernels import largest, row_length
+from skxmc.search.numeric._kernels import find_bound
 
 # One path in this many is looked at to guess a bound.
 _STRIDE = 16
@@ -114,7 +115,7 @@ def _best_labels(paths, k, scratch):
         bound = np.float32(-np.inf)
         if rank < sample.shape[0] and n_paths > 2 * k:
             keys = _as_integers(sample)
-            bound = sample[keys >= _bound(keys, rank)[0]].min()
+            bound = sample[keys >= find_bound(keys, rank)[0]].min()
         m = _distinct_labels(paths, _paths_above(paths, bound, scratch), scratch)
         if m >= k or bound == -np.inf:
             return m
@@ -243,33 +244,13 @@ def _as_integers(scores):
 
 
 @njit(cache=True)
-def _bound(keys, k):
-    """Find the largest bound that k or more of the keys reach, and how many do.
-
-    Bit by bit, for which all keys are counted each time: many at once, and no branch to guess. As
-    soon as k keys reach a bound it is good enough.
-    """
-    bound, count = np.int64(-(2**31)), keys.shape[0]
-    for bit in range(31, -1, -1):
-        if count == k:
-            break
-        higher = np.int32(bound + (1 << bit))
-        n = np.int32(0)
-        for q in range(keys.shape[0]):
-            n += keys[q] >= higher
-        if n >= k:
-            bound, count = np.int64(higher), np.int64(n)
-    return np.int32(bound), count
-
-
-@njit(cache=True)
 def select_top(scores, labels, k):
     """Positions of the k largest scores, ties by the smaller label; in no particular order."""
     m = scores.shape[0]
     if m <= k:
         return np.arange(m)
     keys = _as_integers(scores)
-    bound, count = _bound(keys, k)
+    bound, count = find_bound(keys, k)
     kept = np.empty(m + 1, dtype=np.int64)
     n = 0
     for q in range(m):  # without a branch

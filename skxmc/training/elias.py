@@ -14,7 +14,7 @@ from skxmc.ops.embeddings import dropout
 from skxmc.search.graph import SearchGraph
 from skxmc.search.parts import FeatureTable
 from skxmc.training import elias_numba, elias_torch
-from skxmc.training.elias_model import EliasModel, EliasRates
+from skxmc.training.elias_model import EliasBatch, EliasModel, EliasRates
 from skxmc.training.mining import pattern_of
 
 __all__ = ["EliasModel", "EliasObjective", "EliasRates", "StageObjective", "freeze"]
@@ -132,9 +132,8 @@ class EliasObjective(StageObjective):
         check_embeddings(model.encoder, embeddings, rows.size)
         embeddings = dropout(embeddings.float(), rates.dropout)
         seed = int(torch.randint(2**31 - 1, (1,), generator=self.generator))
-        total, path, recall = self.engine.losses(
-            model, rates, embeddings, positives, self.parents, seed
-        )
+        batch = EliasBatch(embeddings, positives, self.parents, seed)
+        total, path, recall = self.engine.losses(model, rates, batch)
         return total, {"path_loss": path, "beam_recall": recall}
 
 

@@ -1,14 +1,16 @@
 """What ELIAS trains: encoder, cluster index and label head, and the settings of a stage."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from skxmc.encoders.base import Encoder
 from skxmc.heads.label_head import LabelHead
 from skxmc.index import ClusterIndex
+from skxmc.training.mining import Pattern
 
-__all__ = ["EliasModel", "EliasRates", "rows_taught"]
+__all__ = ["EliasBatch", "EliasModel", "EliasRates", "rows_taught"]
 
 # Cluster scores of a step at most that clusters learn from: the products of all of a batch with
 # 8192 clusters would take longer than all the rest of the step.
@@ -102,3 +104,24 @@ class EliasRates:
     shortlist_size: int
     exploration: float
     least_pull: float = 0.0
+
+
+class EliasBatch(NamedTuple):
+    """What an engine finds the losses of.
+
+    Attributes
+    ----------
+    embeddings : Tensor of shape (n_rows, embedding_dim)
+        Of a mini-batch.
+    pattern : Pattern
+        Its positives.
+    parents : Tensor of shape (n_labels,), int64
+        Cluster of each label's heaviest edge.
+    seed : int
+        Of the draw of shortlists.
+    """
+
+    embeddings: Tensor
+    pattern: Pattern
+    parents: Tensor
+    seed: int

@@ -17,7 +17,7 @@ from skxmc.losses._kernels import Entries, elias_losses, thin
 from skxmc.ops.row_table import CsrBatch
 from skxmc.search import _kernels as search_kernels
 from skxmc.training import _kernels
-from skxmc.training.elias_model import EliasModel, EliasRates, rows_taught
+from skxmc.training.elias_model import EliasBatch, EliasModel, EliasRates, rows_taught
 from skxmc.training.mining import Pattern
 
 __all__ = ["losses"]
@@ -44,18 +44,13 @@ class _Edges(NamedTuple):
 
 
 def losses(
-    model: EliasModel,
-    rates: EliasRates,
-    embeddings: Tensor,
-    pattern: Pattern,
-    parents: Tensor,
-    seed: int,
+    model: EliasModel, rates: EliasRates, batch: EliasBatch
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Do what `elias_torch.losses` does, but thin gradients below `rates.least_pull`.
 
     Where clusters are thousands, they learn from `rows_taught` alone, whose pull is the stronger.
     """
-    index = model.index
+    index, (embeddings, pattern, parents, seed) = model.index, batch
     n_taught = rows_taught(embeddings.shape[0], index.n_clusters)
     taught = index.logits(embeddings[:n_taught])
     with torch.no_grad():

@@ -10,8 +10,7 @@ from skxmc.index.cluster_index import cap_log
 from skxmc.losses.elias import elias_loss
 from skxmc.ops.row_table import CsrBatch
 from skxmc.search.shortlist import Shortlist, build_shortlist
-from skxmc.training.elias_model import EliasModel, EliasRates
-from skxmc.training.mining import Pattern
+from skxmc.training.elias_model import EliasBatch, EliasModel, EliasRates
 
 __all__ = ["losses"]
 
@@ -20,12 +19,7 @@ _NO_PATH = -1e6
 
 
 def losses(
-    model: EliasModel,
-    rates: EliasRates,
-    embeddings: Tensor,
-    pattern: Pattern,
-    parents: Tensor,
-    seed: int,
+    model: EliasModel, rates: EliasRates, batch: EliasBatch
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return loss, mean path cost of the positives, and the share of them the beam alone found.
 
@@ -35,15 +29,10 @@ def losses(
         What is trained.
     rates : EliasRates
         Settings of the stage.
-    embeddings : Tensor of shape (n_rows, embedding_dim)
-        Of a mini-batch.
-    pattern : Pattern
-        Its positives.
-    parents : Tensor of shape (n_labels,), int64
-        Cluster of each label's heaviest edge.
-    seed : int
-        Of the draw of shortlists.
+    batch : EliasBatch
+        Embeddings and positives of a mini-batch, parents of the labels, and a seed.
     """
+    embeddings, pattern, parents, seed = batch
     index, positives = model.index, pattern.on(embeddings.device)
     log_shares = index.log_shares(embeddings)
     # uncapped, as in the search: clusters that are fully on must not tie

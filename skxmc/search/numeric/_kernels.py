@@ -122,7 +122,7 @@ def best_bound(key, name, n, size, order):
         order[q] = bits[q] if bits[q] >= 0 else -(bits[q] & 0x7FFFFFFF)
     if n <= size:
         return np.int32(np.iinfo(np.int32).min)
-    bound, count = _find_bound(order[:n], size)
+    bound, count = find_bound(order[:n], size)
     if count > size:  # of those that tie at the bound, the smallest names
         for q in range(n):
             if order[q] > bound:
@@ -131,7 +131,7 @@ def best_bound(key, name, n, size, order):
                 order[q] = -name[q]
             else:
                 order[q] = np.iinfo(np.int32).min
-        bound, _ = _find_bound(order[:n], size)
+        bound, _ = find_bound(order[:n], size)
     return bound
 
 
@@ -154,7 +154,7 @@ def keep_best(key, label, first, second, n, size, order):
 
 
 @njit(cache=_CACHE, nogil=True)
-def _find_bound(order, size):
+def find_bound(order, size):
     """Find a bound that `size` integers reach, more only where they tie; and how many do."""
     low, high, reached = order[0], order[0], order.shape[0]
     for q in range(order.shape[0]):
