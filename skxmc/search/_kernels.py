@@ -115,7 +115,7 @@ def _best_labels(paths, k, scratch):
         bound = np.float32(-np.inf)
         if rank < sample.shape[0] and n_paths > 2 * k:
             keys = _as_integers(sample)
-            bound = sample[keys >= find_bound(keys, rank)[0]].min()
+            bound = sample[keys >= find_bound(keys, rank, rank)[0]].min()
         m = _distinct_labels(paths, _paths_above(paths, bound, scratch), scratch)
         if m >= k or bound == -np.inf:
             return m
@@ -250,7 +250,7 @@ def select_top(scores, labels, k):
     if m <= k:
         return np.arange(m)
     keys = _as_integers(scores)
-    bound, count = find_bound(keys, k)
+    bound, count = find_bound(keys, k, k)
     kept = np.empty(m + 1, dtype=np.int64)
     n = 0
     for q in range(m):  # without a branch

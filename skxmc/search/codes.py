@@ -1,9 +1,11 @@
 """Vectors in less memory: rounded to few bits, or seen from a few directions only."""
 
+from itertools import pairwise
+
 import numpy as np
 from sklearn.utils import gen_batches
 
-__all__ = ["pack_rows", "round_rows", "sign_rows", "sketch_rows"]
+__all__ = ["by_word", "pack_rows", "round_rows", "sign_rows", "sketch_rows"]
 
 # Rows rounded at once: their copies stay small beside the model.
 _ROWS = 4096
@@ -130,6 +132,42 @@ def sign_rows(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         scale[part] = np.square(rest).sum(axis=1) / along
     bits = octets.view("<u8")[:, :, 0].astype(np.uint64, copy=False)
     return bits, scale, np.stack((centre, spread))
+
+
+def by_word(bits: np.ndarray, labels: np.ndarray, indptr: np.ndarray) -> np.ndarray:
+    """Copy labels' bits to edges, each cluster's first words in front of its second ones.
+
+    Parameters
+    ----------
+    bits : ndarray of shape (n_labels, n_words), uint64
+        As `sign_rows` returns them.
+    labels : ndarray of shape (n_edges,), int32
+        The edges' labels.
+    indptr : ndarray of shape (n_clusters + 1,), int32
+        Where the edges of each cluster start.
+
+    Returns
+    -------
+    edge_bits : ndarray of shape (n_edges, n_words), uint64
+        The rows of a cluster, read as one of shape (n_words, n_own), have a column for each edge.
+
+    Examples
+    --------
+    Two labels of two words, in a cluster of both and in one of the second alone:
+
+    >>> import numpy as np
+    >>> from skxmc.search.codes import by_word
+    >>> bits = np.array([[10, 11], [20, 21]], dtype=np.uint64)
+    >>> by_word(bits, np.array([0, 1, 1]), np.array([0, 2, 3]))
+    array([[10, 20],
+           [11, 21],
+           [20, 21]], dtype=uint64)
+    """
+    edge_bits = np.empty((labels.size, bits.shape[1]), np.uint64)
+    for start, stop in pairwise(indptr):
+        own = edge_bits[start:stop]
+        own.reshape(bits.shape[1], stop - start)[:] = bits[labels[start:stop]].T
+    return edge_bits
 
 
 def sketch_rows(weight: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from skxmc.search.codes import pack_rows, round_rows, sign_rows, sketch_rows
+from skxmc.search.codes import by_word, pack_rows, round_rows, sign_rows, sketch_rows
 from skxmc.search.folder import read_folder, write_folder
 from skxmc.search.fused._kernels import Graph, Scratch, Sizes, make_scratch
 from skxmc.search.parts import FeatureTable, RankerColumns, freeze_arrays
+from skxmc.search.paths._kernels import N_LEVELS, count_levels
 
 __all__ = ["SearchGraph"]
 
@@ -47,10 +48,13 @@ class SearchGraph:
     edge_keys : ndarray of shape (n_edges,), float32
         Log edge weights plus `prior_weight` times the label's bias: labels are shortlisted by the
         largest sum of a cluster's log score and an edge's key.
+    edge_levels : ndarray of shape (n_clusters, 128) or (n_clusters, 0), int32
+        How many edges of each cluster have keys at most 1, 2, ... eighths of a nat below the
+        largest of all; in the last column all of them. Empty without bits.
     edge_bits : ndarray of shape (n_edges, ceil(embedding_dim / 64)) or (n_edges, 0), uint64
-        The vectors of the edges' labels in one bit, as `sign_rows` makes them; they choose the
-        labels that `label_codes` score. By edge, so that a search reads them in one go. Empty for
-        none.
+        The vectors of the edges' labels in one bit, as `sign_rows` and `by_word` make them; they
+        choose the labels that `label_codes` score. By edge, so that a search reads them in one go.
+        Empty for none.
     edge_scale : ndarray of shape (n_edges,), float32
         As `sign_rows` returns it, by edge.
     edge_bias : ndarray of shape (n_edges,), float32
@@ -99,6 +103,7 @@ class SearchGraph:
     labels: np.ndarray
     log_weights: np.ndarray
     edge_keys: np.ndarray
+    edge_levels: np.ndarray
     edge_bits: np.ndarray
     edge_scale: np.ndarray
     edge_bias: np.ndarray
@@ -173,18 +178,23 @@ class SearchGraph:
         n_clusters, width = cluster_weight.shape
         if width < _BITS_FROM:
             bits = bits[:, :0]
-        labels = labels[order].astype(np.int32)
+        labels, keys = labels[order].astype(np.int32), keys[order].astype(np.float32)
+        indptr = np.concatenate(([0], np.cumsum(counts))).astype(np.int32)
+        levels = np.empty((n_clusters, N_LEVELS if bits.size else 0), np.int32)
+        if bits.size:
+            count_levels(indptr, keys, levels)
         graph = cls(
             cluster_weight,
             cluster_bias,
             np.zeros((0, width), np.float32),
             np.zeros((0, 0), np.float32),
             alpha,
-            np.concatenate(([0], np.cumsum(counts))).astype(np.int32),
+            indptr,
             labels,
             weights[order].astype(np.float32),
-            keys[order].astype(np.float32),
-            bits[labels],
+            keys,
+            levels,
+            by_word(bits, labels, indptr),
             bit_scale[labels],
             label_bias[labels],
             bit_axes,

@@ -11,9 +11,16 @@ from skxmc.search import beam as beam_module
 from skxmc.search._reference import search_topk_reference
 from skxmc.search.beam import search_topk
 from skxmc.search.coded import _kernels
-from skxmc.search.codes import pack_rows, round_rows, sign_rows
+from skxmc.search.codes import by_word, pack_rows, round_rows, sign_rows
 from skxmc.search.graph import SearchGraph
-from skxmc.search.paths._kernels import bound_paths, make_path_scratch
+from skxmc.search.paths._kernels import (
+    ENOUGH,
+    NEXT,
+    N_LEVELS,
+    bound_paths,
+    count_levels,
+    make_path_scratch,
+)
 
 from .test_beam import assert_same_ranking, big_problem, problems
 
@@ -174,15 +181,18 @@ def test_paths_come_with_logits_of_the_spread_rows(width):
     graph, embeddings = wide_labels(width=width)
     bits, scale, axes = sign_rows(graph.label_weight)
     arrays = graph.arrays._replace(
-        edge_bits=bits[graph.labels], edge_scale=scale[graph.labels],
+        edge_bits=by_word(bits, graph.labels, graph.indptr), edge_scale=scale[graph.labels],
         edge_bias=graph.label_bias[graph.labels], bit_axes=axes,
     )  # fmt: skip
     beam = np.array([2, 0], np.int32)
     reach = int(np.diff(graph.indptr)[beam].sum())
     paths = make_path_scratch(graph.n_labels, 2, reach)
-    scratch, logit = _kernels.make_code_scratch(1, bits.shape[1]), np.empty(reach, np.float32)
+    scratch = _kernels.make_code_scratch(1, bits.shape[1], reach)
+    logit = np.empty(reach, np.float32)
     paths.base[:] = [-1, -2]
-    assert bound_paths(graph.indptr, graph.edge_keys, beam, reach, paths) == reach
+    levels = np.empty((len(graph.indptr) - 1, N_LEVELS), np.int32)
+    count_levels(graph.indptr, graph.edge_keys, levels)
+    assert bound_paths(graph.indptr, graph.edge_keys, levels, beam, reach, paths) == reach
     assert _kernels.follow_paths(arrays, embeddings[0], paths, scratch, logit) == reach
     edges = np.concatenate([np.arange(*graph.indptr[c : c + 2]) for c in beam])
     labels = graph.labels[edges]
@@ -195,6 +205,32 @@ def test_paths_come_with_logits_of_the_spread_rows(width):
     near = (spread(bits, scale, axes)[labels] - axes[0]) / axes[1]
     wanted = near @ rounded + axes[0] @ embeddings[0] + graph.label_bias[labels]
     np.testing.assert_allclose(logit, wanted, rtol=1e-3, atol=1e-2)
+
+
+@given(st.integers(1, 6), st.integers(0, 400), st.floats(0.001, 30), st.integers(0, 2**32 - 1))
+def test_stops_leave_about_the_best_paths(n_clusters, size, spread_of_keys, seed):
+    """Of all paths `size` or a quarter more, and none that is much better is left out."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(0, 200, n_clusters)
+    indptr = np.r_[0, np.cumsum(lengths)].astype(np.int32)
+    keys = [-np.sort(rng.exponential(spread_of_keys, n)) for n in lengths]
+    keys = np.concatenate(keys).astype(np.float32)
+    levels = np.empty((n_clusters, N_LEVELS), np.int32)
+    count_levels(indptr, keys, levels)
+    np.testing.assert_array_equal(levels[:, -1], lengths)
+    beam = rng.permutation(n_clusters).astype(np.int32)
+    paths = make_path_scratch(1, n_clusters, int(indptr[-1]))
+    paths.base[:] = -rng.exponential(5, n_clusters)
+    found = bound_paths(indptr, keys, levels, beam, size, paths)
+    assert found == (paths.place[:, ENOUGH] - paths.place[:, NEXT]).sum()
+    assert min(size, indptr[-1]) <= found <= max(size + size // 4 + 16, size)
+    scores = [paths.base[b] + keys[indptr[c] : indptr[c + 1]] for b, c in enumerate(beam)]
+    taken = [paths.place[b, ENOUGH] - indptr[c] for b, c in enumerate(beam)]
+    left = np.concatenate([s[n:] for s, n in zip(scores, taken, strict=True)])
+    worst = min((s[:n].min() for s, n in zip(scores, taken, strict=True) if n), default=np.inf)
+    # a level is an eighth of a nat, for clusters as for edges
+    far = np.concatenate(scores).max(initial=-np.inf) - 15 if len(left) else 0
+    assert (left[left > far] <= worst + 0.251).all()
 
 
 def wide_labels(width=256):

@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from skxmc.search.numeric._kernels import count_bits
-from skxmc.search.paths._kernels import ENOUGH, NEXT
+from skxmc.search.paths._kernels import END, ENOUGH, NEXT
 
 # SKXMC_NUMBA_CACHE=0 compiles anew in each process, for where no cache can be written
 _CACHE = os.environ.get("SKXMC_NUMBA_CACHE", "1") != "0"
@@ -26,14 +26,16 @@ class CodeScratch(NamedTuple):
     query: np.ndarray  # (2, code_width) float32, an embedding as `code_logits` takes it
     numbers: np.ndarray  # (64 * bit_width,) int64, an embedding in whole numbers
     planes: np.ndarray  # (4, bit_width) uint64, the bits of these numbers
+    common: np.ndarray  # (reach,) int64, sums of these numbers where a label's bits are set
 
 
-def make_code_scratch(code_width: int, bit_width: int) -> CodeScratch:
-    """Allocate memory for codes of these widths."""
+def make_code_scratch(code_width: int, bit_width: int, reach: int) -> CodeScratch:
+    """Allocate memory for codes of these widths, and for `reach` paths."""
     return CodeScratch(
         np.empty((2, code_width), np.float32),
         np.zeros(64 * bit_width, np.int64),
         np.empty((4, bit_width), np.uint64),
+        np.empty(reach, np.int64),
     )
 
 
@@ -51,10 +53,13 @@ def follow_paths(graph, embedding, paths, scratch, logit):
         start, stop = paths.place[b, NEXT], paths.place[b, ENOUGH]
         if start < stop:
             own, part = slice(start, stop), slice(n, n + stop - start)
-            _count_common(graph.edge_bits[own], scratch.planes, logit[part])
-            _finish_logits(
-                graph.edge_scale[own], graph.edge_bias[own], constant, step, total, logit[part]
+            _count_common(
+                graph.edge_bits[start : paths.place[b, END]], scratch.planes, scratch.common[part]
             )
+            _finish_logits(
+                scratch.common[part], graph.edge_scale[own], graph.edge_bias[own], constant, step,
+                total, logit[part],
+            )  # fmt: skip
             _copy_paths(
                 graph.labels[own], graph.log_weights[own], paths.base[b], paths.label[part],
                 paths.path[part],
@@ -64,10 +69,11 @@ def follow_paths(graph, embedding, paths, scratch, logit):
 
 
 @njit(cache=_CACHE, nogil=True)
-def _finish_logits(scale, bias, constant, step, total, out):
+def _finish_logits(common, scale, bias, constant, step, total, out):
     """Turn counts into logits."""
     for q in range(out.shape[0]):
-        out[q] = constant + step * scale[q] * (np.float32(2.0) * out[q] - total) + bias[q]
+        twice = np.float32(2.0) * np.float32(common[q])
+        out[q] = constant + step * scale[q] * (twice - total) + bias[q]
 
 
 @njit(cache=_CACHE, nogil=True)
@@ -112,20 +118,24 @@ def _fill_planes(numbers, planes):
 
 @njit(cache=_CACHE, nogil=True)
 def _count_common(edge_bits, planes, out):
-    """Sum an embedding's whole numbers over the dimensions in which an edge's bit is set."""
-    p0, p1, p2, p3 = planes[0], planes[1], planes[2], planes[3]
-    for q in range(out.shape[0]):
-        bits = edge_bits[q]
-        total = np.int64(0)
-        for j in range(bits.shape[0]):
+    """Sum an embedding's whole numbers over the dimensions in which an edge's bit is set.
+
+    For the first edges of a cluster, all of whose edges are given: word by word, so that vectors
+    take in neighbouring edges.
+    """
+    words = edge_bits.reshape(edge_bits.shape[1], edge_bits.shape[0])
+    out[:] = 0
+    for j in range(words.shape[0]):
+        word = words[j, : out.shape[0]]
+        p0, p1, p2, p3 = planes[0, j], planes[1, j], planes[2, j], planes[3, j]
+        for q in range(out.shape[0]):
             # numbers in two's complement: the fourth plane counts negative
-            total += (
-                np.int64(count_bits(bits[j] & p0[j]))
-                + (np.int64(count_bits(bits[j] & p1[j])) << 1)
-                + (np.int64(count_bits(bits[j] & p2[j])) << 2)
-                - (np.int64(count_bits(bits[j] & p3[j])) << 3)
+            out[q] += (
+                np.int64(count_bits(word[q] & p0))
+                + (np.int64(count_bits(word[q] & p1)) << 1)
+                + (np.int64(count_bits(word[q] & p2)) << 2)
+                - (np.int64(count_bits(word[q] & p3)) << 3)
             )
-        out[q] = np.float32(total)
 
 
 @njit(cache=_CACHE, nogil=True)
@@ -171,7 +181,8 @@ def _code_products(graph, query, labels, n, out):
         out[q] = (out[q] - zero) * graph.code_scale[labels[q]] + graph.label_bias[labels[q]]
 
 
-@njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
+# NumPy's division, which does not ask whether there is a zero, runs in vectors
+@njit(cache=_CACHE, nogil=True, fastmath=_SUMS, error_model="numpy")
 def add_log_sigmoid(offset, factor, logit, weight, n, out):
     """Set out to factor * offset + weight * log sigmoid(logit), to within 0.006 of the latter.
 

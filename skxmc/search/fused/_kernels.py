@@ -25,7 +25,7 @@ from skxmc.search.coded._kernels import (
     follow_paths,
     make_code_scratch,
 )
-from skxmc.search.numeric._kernels import best_bound, keep_best, row_products
+from skxmc.search.numeric._kernels import about_best, best_bound, keep_best, row_products
 from skxmc.search.paths._kernels import (
     PathScratch,
     bound_paths,
@@ -62,6 +62,7 @@ class Graph(NamedTuple):
     labels: np.ndarray
     log_weights: np.ndarray
     edge_keys: np.ndarray
+    edge_levels: np.ndarray
     edge_bits: np.ndarray
     edge_scale: np.ndarray
     edge_bias: np.ndarray
@@ -111,13 +112,15 @@ def make_scratch(graph: Graph, beam_width: int, reach: int, sizes: Sizes, k: int
     n_labels, code_width = graph.label_codes.shape
     width = sizes.shortlist
     if graph.edge_bits.shape[1] > 0:
-        width = sizes.coded + max(sizes.ranked, sizes.rescored)
+        width = _most_coded(sizes.coded) + max(sizes.ranked, sizes.rescored)
     width = min(reach, width)
     kept = (max(BLOCK, min(ROWS_AT_ONCE, _KEPT // max(width, 1))), width)
     return Scratch(
         make_cluster_scratch(BLOCK, graph.cluster_bias.size, graph.sketch.shape[1], beam_width),
         make_path_scratch(n_labels, beam_width, reach),
-        make_code_scratch(code_width, graph.edge_bits.shape[1]),
+        make_code_scratch(
+            code_width, graph.edge_bits.shape[1], reach if graph.edge_bits.size else 0
+        ),
         make_rank_scratch(min(width, sizes.ranked)),
         Kept(
             np.empty(kept[0], np.int32),
@@ -235,22 +238,41 @@ def _choose_by_keys(graph, sizes, scratch, i):
 @njit(cache=_CACHE, nogil=True)
 def _choose_by_bits(graph, embedding, path_power, sizes, scratch, i):
     """Keep the labels of the paths of a row that score best by their labels' bits."""
-    paths, kept, logit = scratch.paths, scratch.kept, scratch.logit
-    bound_paths(graph.indptr, graph.edge_keys, scratch.clusters.beam, sizes.shortlist, paths)
-    n_paths = follow_paths(graph, embedding, paths, scratch.codes, logit)
-    add_log_sigmoid(paths.path, path_power, logit, np.float32(1.0), n_paths, paths.key)
-    needed = max(sizes.ranked, sizes.rescored)
-    n, followed = _merge_best(paths, n_paths, sizes.coded, kept.label[i], kept.path[i]), sizes.coded
+    paths, logit, size = scratch.paths, scratch.logit, sizes.shortlist
+    while True:
+        n_paths = bound_paths(
+            graph.indptr, graph.edge_keys, graph.edge_levels, scratch.clusters.beam, size, paths
+        )
+        follow_paths(graph, embedding, paths, scratch.codes, logit)
+        add_log_sigmoid(paths.path, path_power, logit, np.float32(1.0), n_paths, paths.key)
+        n = _merge_enough(paths, n_paths, sizes, scratch.kept, i)
+        # so many paths led to the same labels that more have to be followed, which is rare
+        if n >= max(sizes.ranked, sizes.rescored) or n_paths < size:
+            return n
+        size = 2 * n_paths
+
+
+@njit(cache=_CACHE, nogil=True)
+def _merge_enough(paths, n_paths, sizes, kept, i):
+    """Keep the labels of the best paths, of more if these lead to too few; returns how many."""
+    needed, followed = max(sizes.ranked, sizes.rescored), sizes.coded
+    n = _merge_best(paths, n_paths, followed, _most_coded(followed), kept.label[i], kept.path[i])
     while n < needed and followed < n_paths:
         followed += needed  # many paths led to the same labels
-        n = _merge_best(paths, n_paths, followed, kept.label[i], kept.path[i])
+        n = _merge_best(paths, n_paths, followed, followed, kept.label[i], kept.path[i])
     return n
 
 
 @njit(cache=_CACHE, nogil=True)
-def _merge_best(paths, n_paths, size, labels, log_scores):
-    """Write the labels of the best `size` paths; returns how many."""
-    bound = best_bound(paths.key, paths.label, n_paths, size, paths.order)
+def _most_coded(n_coded):
+    """Paths that may be taken instead: not to have to find exactly so many saves time."""
+    return n_coded + n_coded // 8
+
+
+@njit(cache=_CACHE, nogil=True)
+def _merge_best(paths, n_paths, size, most, labels, log_scores):
+    """Write the labels of the best `size` to `most` paths; returns how many."""
+    bound = about_best(paths.key, paths.label, n_paths, size, most, paths.order)
     return merge_paths(n_paths, bound, paths, labels, log_scores)
 
 

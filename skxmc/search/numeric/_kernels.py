@@ -117,13 +117,19 @@ def best_bound(key, name, n, size, order):
 
     These are the ones with the largest keys, ties by the smaller name; all if there are no more.
     """
+    return about_best(key, name, n, size, size, order)
+
+
+@njit(cache=_CACHE, nogil=True)
+def about_best(key, name, n, size, most, order):
+    """Do what `best_bound` does, but with `size` to `most` entries above the bound: it is faster."""
     bits = key.view(np.int32)
     for q in range(n):  # sign and magnitude become integers that sort alike, -0.0 as 0.0
         order[q] = bits[q] if bits[q] >= 0 else -(bits[q] & 0x7FFFFFFF)
-    if n <= size:
+    if n <= most:
         return np.int32(np.iinfo(np.int32).min)
-    bound, count = find_bound(order[:n], size)
-    if count > size:  # of those that tie at the bound, the smallest names
+    bound, count = find_bound(order[:n], size, most)
+    if count > most:  # of those that tie at the bound, the smallest names
         for q in range(n):
             if order[q] > bound:
                 order[q] = 1
@@ -131,7 +137,7 @@ def best_bound(key, name, n, size, order):
                 order[q] = -name[q]
             else:
                 order[q] = np.iinfo(np.int32).min
-        bound, _ = find_bound(order[:n], size)
+        bound, _ = find_bound(order[:n], size, size)
     return bound
 
 
@@ -154,8 +160,8 @@ def keep_best(key, label, first, second, n, size, order):
 
 
 @njit(cache=_CACHE, nogil=True)
-def find_bound(order, size):
-    """Find a bound that `size` integers reach, more only where they tie; and how many do."""
+def find_bound(order, size, most):
+    """Find a bound that `size` to `most` integers reach, and how many do: more where they tie."""
     low, high, reached = order[0], order[0], order.shape[0]
     for q in range(order.shape[0]):
         low, high = min(low, order[q]), max(high, order[q])
@@ -164,7 +170,7 @@ def find_bound(order, size):
         count = 0
         for q in range(order.shape[0]):
             count += order[q] >= middle
-        if count == size:
+        if size <= count <= most:
             return middle, count
         if count > size:
             low, reached = middle, count

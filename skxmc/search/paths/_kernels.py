@@ -18,8 +18,11 @@ from skxmc.search.numeric._kernels import keep_best
 # SKXMC_NUMBA_CACHE=0 compiles anew in each process, for where no cache can be written
 _CACHE = os.environ.get("SKXMC_NUMBA_CACHE", "1") != "0"
 _BISECTIONS = 24
+# Levels of edge keys, and how many there are to a nat: what is further down is in the last one.
+N_LEVELS = 128
+_PER_NAT = np.float32(8.0)
 # columns of PathScratch.place
-NEXT, _TOO_FEW, ENOUGH, _PROBE, _END = range(5)
+NEXT, _TOO_FEW, ENOUGH, _PROBE, END = range(5)
 
 
 class PathScratch(NamedTuple):
@@ -33,6 +36,7 @@ class PathScratch(NamedTuple):
     path: np.ndarray  # (reach,) float32, best log path score of the label
     key: np.ndarray  # (reach,) float32, what the label was chosen by
     order: np.ndarray  # (reach,) int32, integers that compare as keys do
+    levels: np.ndarray  # (2 * N_LEVELS,) int32, paths down to each level below the best
 
 
 def make_path_scratch(n_labels: int, beam_width: int, reach: int) -> PathScratch:
@@ -46,7 +50,31 @@ def make_path_scratch(n_labels: int, beam_width: int, reach: int) -> PathScratch
         np.empty(reach, np.float32),
         np.empty(reach, np.float32),
         np.empty(reach, np.int32),
+        np.empty(2 * N_LEVELS, np.int32),
     )
+
+
+@njit(cache=_CACHE, nogil=True)
+def count_levels(indptr, edge_keys, levels):
+    """Count the edges of each cluster down to each level; `levels` is (n_clusters, N_LEVELS).
+
+    Level 0 are the edges whose keys are within an eighth of a nat of the largest of all.
+    """
+    largest = np.float32(-np.inf)
+    for p in range(edge_keys.shape[0]):
+        largest = max(largest, edge_keys[p])
+    for c in range(levels.shape[0]):
+        levels[c] = 0
+        for p in range(indptr[c], indptr[c + 1]):
+            levels[c, _level(largest - edge_keys[p])] += 1
+        levels[c] = np.cumsum(levels[c])
+
+
+@njit(cache=_CACHE, nogil=True)
+def _level(below):
+    """Level of a key or a cluster so many nats below the best."""
+    level = below * _PER_NAT
+    return np.int64(level) if level < N_LEVELS else np.int64(N_LEVELS - 1)
 
 
 @njit(cache=_CACHE, nogil=True)
@@ -61,7 +89,7 @@ def shortlist_labels(indptr, labels, edge_keys, log_weights, beam, size, scratch
     while n < size:
         left = size - n
         # some labels come over several clusters, so that there are more paths than labels
-        if _extend(edge_keys, left + left // 4, 2 * left + 16, beam.shape[0], scratch) == 0:
+        if _narrow(edge_keys, left + left // 4, 2 * left + 16, beam.shape[0], scratch) == 0:
             break
         n = _collect(labels, edge_keys, log_weights, beam.shape[0], n, scratch)
     scratch.first[0] += n
@@ -69,13 +97,51 @@ def shortlist_labels(indptr, labels, edge_keys, log_weights, beam, size, scratch
 
 
 @njit(cache=_CACHE, nogil=True)
-def bound_paths(indptr, edge_keys, beam, size, scratch):
-    """Find stops before which there are the best `size` to 1.5 times as many paths, if there are.
+def bound_paths(indptr, edge_keys, levels, beam, size, scratch):
+    """Find stops before which there are the best `size` to 1.25 times as many paths, if there are.
 
     Returns how many; more if they tie.
     """
     _start(indptr, beam, scratch)
-    return _extend(edge_keys, size, size + size // 2 + 16, beam.shape[0], scratch)
+    most, total = size + size // 4 + 16, _bound_by_levels(levels, beam, size, scratch)
+    return _narrow(edge_keys, size, most, beam.shape[0], scratch) if total > most else total
+
+
+@njit(cache=_CACHE, nogil=True)
+def _bound_by_levels(levels, beam, size, scratch):
+    """Set stops to levels, down to one of which there are fewer than `size` paths, not the other.
+
+    Returns how many there are.
+    """
+    place, base, totals = scratch.place, scratch.base, scratch.levels
+    best = base.max()
+    totals[:] = 0
+    for b in range(beam.shape[0]):
+        shift = place[b, _PROBE] = _level(best - base[b])
+        _add_levels(levels[beam[b]], totals[shift:])
+    last = 0
+    while totals[last] < size and last + 1 < totals.shape[0]:
+        last += 1
+    for b in range(beam.shape[0]):
+        own, first = last - place[b, _PROBE], place[b, NEXT]
+        place[b, ENOUGH] = first + _reached(levels[beam[b]], own)
+        place[b, _TOO_FEW] = first + _reached(levels[beam[b]], own - 1)
+    return np.int64(totals[last])
+
+
+@njit(cache=_CACHE, nogil=True)
+def _add_levels(levels, totals):
+    """Add a cluster's edges down to each level, all of them below the last one."""
+    for j in range(N_LEVELS):
+        totals[j] += levels[j]
+    for j in range(N_LEVELS, totals.shape[0]):
+        totals[j] += levels[N_LEVELS - 1]
+
+
+@njit(cache=_CACHE, nogil=True)
+def _reached(levels, level):
+    """Edges of a cluster down to a level, which may be above the first or below the last."""
+    return levels[min(level, N_LEVELS - 1)] if level >= 0 else np.int32(0)
 
 
 @njit(cache=_CACHE, nogil=True)
@@ -109,10 +175,11 @@ def merge_paths(n, bound, scratch, labels, paths):
 
 @njit(cache=_CACHE, nogil=True)
 def _start(indptr, beam, scratch):
-    """Go to the first edge of each cluster of a beam."""
+    """Go to the first edge of each cluster of a beam, with all of them before the stop."""
+    place = scratch.place
     for b in range(beam.shape[0]):
-        scratch.place[b, NEXT] = indptr[beam[b]]
-        scratch.place[b, _END] = indptr[beam[b] + 1]
+        place[b, NEXT] = place[b, _TOO_FEW] = indptr[beam[b]]
+        place[b, ENOUGH] = place[b, END] = indptr[beam[b] + 1]
     # marks are set by paths, perhaps more than once a row, and by a ranker
     if scratch.first[0] > np.iinfo(np.int32).max // 2:
         scratch.mark[:] = 0
@@ -120,16 +187,18 @@ def _start(indptr, beam, scratch):
 
 
 @njit(cache=_CACHE, nogil=True)
-def _extend(edge_keys, fewest, most, n_beam, scratch):
-    """Set stops of a bound that `fewest` to about `most` more paths reach; returns how many do."""
+def _narrow(edge_keys, fewest, most, n_beam, scratch):
+    """Narrow stops that more paths reach to those of `fewest` to about `most`; returns how many.
+
+    Between the stops of too few paths and of enough.
+    """
     place, base = scratch.place, scratch.base
     low, high, total = np.float32(np.inf), np.float32(-np.inf), 0
     for b in range(n_beam):
-        place[b, _TOO_FEW], place[b, ENOUGH] = place[b, NEXT], place[b, _END]
-        if place[b, NEXT] < place[b, _END]:
-            high = max(high, base[b] + edge_keys[place[b, NEXT]])
-            low = min(low, base[b] + edge_keys[place[b, _END] - 1])
-            total += place[b, _END] - place[b, NEXT]
+        if place[b, _TOO_FEW] < place[b, ENOUGH]:
+            high = max(high, base[b] + edge_keys[place[b, _TOO_FEW]])
+            low = min(low, base[b] + edge_keys[place[b, ENOUGH] - 1])
+        total += place[b, ENOUGH] - place[b, NEXT]
     for _ in range(_BISECTIONS):
         if total <= most:
             break
@@ -169,5 +238,6 @@ def _collect(labels, edge_keys, log_weights, n_beam, n, scratch):
             else:
                 path[at] = max(path[at], base + log_weights[p])
                 key[at] = max(key[at], base + edge_keys[p])
-        place[b, NEXT] = place[b, ENOUGH]
+        place[b, NEXT] = place[b, _TOO_FEW] = place[b, ENOUGH]
+        place[b, ENOUGH] = place[b, END]
     return n
