@@ -104,7 +104,7 @@ def search_topk(
         Clusters followed; clipped to their number.
     shortlist_size : int or "auto", default="auto"
         At least k; clipped to the number of labels. Labels scored at most, chosen by their paths.
-        Where labels have bits it counts paths instead: the best `shortlist_size` to 1.5 times as
+        Where labels have bits it counts paths instead: the best `shortlist_size` to 1.25 times as
         many are followed, and as several may lead to one label, this many labels or fewer are
         scored by bits. "auto" is `auto_shortlist_size(k)`.
     features : csr_array of shape (n_rows, n_features), float32, or None

@@ -1,11 +1,13 @@
-"""Vectors in less memory: rounded to few bits, or seen from a few directions only."""
+"""Vectors in less memory: rounded to few bits."""
 
 from itertools import pairwise
 
 import numpy as np
 from sklearn.utils import gen_batches
 
-__all__ = ["by_word", "pack_rows", "round_rows", "sign_rows", "sketch_rows"]
+from skxmc.search.numeric._vectors import BYTES, EDGES
+
+__all__ = ["by_word", "byte_rows", "half_width", "pack_rows", "round_rows", "sign_rows"]
 
 # Rows rounded at once: their copies stay small beside the model.
 _ROWS = 4096
@@ -47,6 +49,36 @@ def round_rows(weight: np.ndarray, largest: int) -> tuple[np.ndarray, np.ndarray
     return rounded, scale
 
 
+def byte_rows(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Round rows to 8 bits, 128 stands for zero.
+
+    Parameters
+    ----------
+    weight : ndarray of shape (n_rows, width), float32
+        Finite rows.
+
+    Returns
+    -------
+    codes : ndarray of shape (n_rows, code_width), uint8
+        ``code_width`` is the width, rounded up to what two vectors of bytes take in, as for
+        `pack_rows`.
+    scale : ndarray of shape (n_rows,), float32
+        As `round_rows` returns.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skxmc.search.codes import byte_rows
+    >>> codes, scale = byte_rows(np.array([[127.0, -1.0]], dtype=np.float32))
+    >>> codes[0, :3]
+    array([255, 127, 128], dtype=uint8)
+    """
+    rounded, scale = round_rows(weight, 127)
+    codes = np.full((len(weight), 2 * half_width(weight.shape[1])), 128, np.uint8)
+    codes[:, : weight.shape[1]] ^= rounded.view(np.uint8)  # 128 more, in two's complement
+    return codes, scale
+
+
 def pack_rows(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Round rows to 4 bits: the two halves of a row share its bytes, 8 stands for zero.
 
@@ -57,8 +89,8 @@ def pack_rows(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Returns
     -------
-    codes : ndarray of shape (n_rows, (width + 1) // 2), uint8
-        The low four bits are of the first half.
+    codes : ndarray of shape (n_rows, half_width), uint8
+        The low four bits are of the first columns, as many as `half_width(width)`.
     scale : ndarray of shape (n_rows,), float32
         As `round_rows` returns.
 
@@ -66,18 +98,41 @@ def pack_rows(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     --------
     >>> import numpy as np
     >>> from skxmc.search.codes import pack_rows
-    >>> codes, scale = pack_rows(np.array([[7.0, -1.0]], dtype=np.float32))
-    >>> codes & 15, codes >> 4
-    (array([[15]], dtype=uint8), array([[7]], dtype=uint8))
+    >>> row = np.zeros((1, 40), dtype=np.float32)
+    >>> row[0, [0, 33]] = 7.0, -1.0
+    >>> codes, scale = pack_rows(row)
+    >>> codes[0, :3] & 15, codes[0, :3] >> 4
+    (array([15,  8,  8], dtype=uint8), array([8, 7, 8], dtype=uint8))
     """
     rounded, scale = round_rows(weight, 7)
-    half = (weight.shape[1] + 1) // 2
-    codes = (rounded[:, :half] + 8).view(np.uint8)
-    high = (rounded[:, half:] + 8).view(np.uint8)
-    codes[:, : high.shape[1]] |= high << 4
-    # where the width is odd the last byte has no high half
-    codes[:, high.shape[1] :] |= 8 << 4
+    half = half_width(weight.shape[1])
+    codes = np.full((len(weight), half), 8 + (8 << 4), np.uint8)
+    low, high = rounded[:, :half], rounded[:, half:]
+    codes[:, : low.shape[1]] += low.view(np.uint8)
+    codes[:, : high.shape[1]] += high.view(np.uint8) << 4
     return codes, scale
+
+
+def half_width(width: int) -> int:
+    """Return half of a width, rounded up to what a vector of bytes takes in.
+
+    Parameters
+    ----------
+    width : int
+        Of an embedding.
+
+    Returns
+    -------
+    half : int
+        A multiple of 32.
+
+    Examples
+    --------
+    >>> from skxmc.search.codes import half_width
+    >>> half_width(100), half_width(512)
+    (64, 256)
+    """
+    return -(-width // (2 * BYTES)) * BYTES
 
 
 def sign_rows(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -135,7 +190,7 @@ def sign_rows(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def by_word(bits: np.ndarray, labels: np.ndarray, indptr: np.ndarray) -> np.ndarray:
-    """Copy labels' bits to edges, each cluster's first words in front of its second ones.
+    """Copy labels' bits to edges: of eight edges of a cluster first the first words, and so on.
 
     Parameters
     ----------
@@ -149,7 +204,8 @@ def by_word(bits: np.ndarray, labels: np.ndarray, indptr: np.ndarray) -> np.ndar
     Returns
     -------
     edge_bits : ndarray of shape (n_edges, n_words), uint64
-        The rows of a cluster, read as one of shape (n_words, n_own), have a column for each edge.
+        The rows of eight edges, read as (n_words, 8), have a column for each edge; the last edges
+        of a cluster, fewer than eight, likewise.
 
     Examples
     --------
@@ -163,42 +219,12 @@ def by_word(bits: np.ndarray, labels: np.ndarray, indptr: np.ndarray) -> np.ndar
            [11, 21],
            [20, 21]], dtype=uint64)
     """
-    edge_bits = np.empty((labels.size, bits.shape[1]), np.uint64)
+    n_words = bits.shape[1]
+    edge_bits = np.empty((labels.size, n_words), np.uint64)
     for start, stop in pairwise(indptr):
-        own = edge_bits[start:stop]
-        own.reshape(bits.shape[1], stop - start)[:] = bits[labels[start:stop]].T
+        n_eights = (stop - start) // EDGES
+        rest = start + n_eights * EDGES
+        eights = bits[labels[start:rest]].reshape(n_eights, EDGES, n_words).swapaxes(1, 2)
+        edge_bits[start:rest].reshape(n_eights, n_words, EDGES)[:] = eights
+        edge_bits[rest:stop].reshape(n_words, stop - rest)[:] = bits[labels[rest:stop]].T
     return edge_bits
-
-
-def sketch_rows(weight: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Project rows on the directions in which they are largest.
-
-    Parameters
-    ----------
-    weight : ndarray of shape (n_rows, n_columns), float32
-        Finite rows.
-    width : int
-        Directions, at most n_columns; with all of them products stay what they are.
-
-    Returns
-    -------
-    basis : ndarray of shape (width, n_columns), float32
-        Orthonormal: eigenvectors of the rows' second moments.
-    sketch : ndarray of shape (n_rows, width), float32
-        The rows times `basis`; (0, 0) for a width of 0.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skxmc.search.codes import sketch_rows
-    >>> basis, sketch = sketch_rows(np.array([[3.0, 0.0], [-3.0, 0.1]], dtype=np.float32), 1)
-    >>> np.abs(basis).round(), np.abs(sketch).round()
-    (array([[1., 0.]], dtype=float32), array([[3.],
-           [3.]], dtype=float32))
-    """
-    if width == 0:
-        return np.zeros((0, weight.shape[1]), np.float32), np.zeros((0, 0), np.float32)
-    moments = weight.T @ weight
-    _, vectors = np.linalg.eigh(moments.astype(np.float64))
-    basis = np.ascontiguousarray(vectors[:, ::-1][:, :width].T, dtype=np.float32)
-    return basis, weight @ basis.T

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from skxmc.search.codes import by_word, pack_rows, round_rows, sign_rows, sketch_rows
+from skxmc.search.codes import by_word, byte_rows, pack_rows, round_rows, sign_rows
 from skxmc.search.folder import read_folder, write_folder
 from skxmc.search.fused._kernels import Graph, Scratch, Sizes, make_scratch
 from skxmc.search.parts import FeatureTable, RankerColumns, freeze_arrays
@@ -16,9 +16,6 @@ from skxmc.search.paths._kernels import N_LEVELS, count_levels
 
 __all__ = ["SearchGraph"]
 
-# Clusters from which a graph gets a sketch of them, and embedding width over sketch width.
-_SKETCH_FROM = 4096
-_SKETCH_SHARE = 4
 # Embedding width from which labels get bits: with fewer they tell little, and codes are cheap.
 _BITS_FROM = 256
 
@@ -33,10 +30,11 @@ class SearchGraph:
         Cluster vectors.
     cluster_bias : ndarray of shape (n_clusters,), float32
         Cluster biases.
-    sketch_basis : ndarray of shape (sketch_width, embedding_dim), float32
-        Orthogonal directions that tell clusters apart.
-    sketch : ndarray of shape (n_clusters, sketch_width) or (0, 0), float32
-        The clusters in these directions, to choose those that are scored in full; empty for none.
+    cluster_codes : ndarray of shape (n_clusters, code_width), uint8
+        Cluster vectors in 8 bits, as `byte_rows` makes them; where clusters are many they choose
+        those that are scored in full.
+    cluster_scale : ndarray of shape (n_clusters,), float32
+        What these codes are to be multiplied by.
     alpha : float
         Gain of the cluster softmax.
     indptr : ndarray of shape (n_clusters + 1,), int32
@@ -61,7 +59,7 @@ class SearchGraph:
         Label biases, by edge.
     bit_axes : ndarray of shape (2, embedding_dim), float32
         As `sign_rows` returns it.
-    label_codes : ndarray of shape (n_labels, (embedding_dim + 1) // 2), uint8
+    label_codes : ndarray of shape (n_labels, half_width(embedding_dim)), uint8
         Label vectors in 4 bits, as `pack_rows` makes them; they choose the few labels
         that `label_weight` scores.
     code_scale : ndarray of shape (n_labels,), float32
@@ -96,8 +94,8 @@ class SearchGraph:
 
     cluster_weight: np.ndarray
     cluster_bias: np.ndarray
-    sketch_basis: np.ndarray
-    sketch: np.ndarray
+    cluster_codes: np.ndarray
+    cluster_scale: np.ndarray
     alpha: float
     indptr: np.ndarray
     labels: np.ndarray
@@ -165,8 +163,7 @@ class SearchGraph:
         Returns
         -------
         graph : SearchGraph
-            With codes of its labels, bits of them where they are wide, and a sketch of its clusters
-            where they are thousands.
+            With codes of its clusters and labels, and bits of these where they are wide.
         """
         clusters, columns = np.nonzero(edges >= 0)
         labels, weights = edges[clusters, columns], log_weights[clusters, columns]
@@ -183,11 +180,10 @@ class SearchGraph:
         levels = np.empty((n_clusters, N_LEVELS if bits.size else 0), np.int32)
         if bits.size:
             count_levels(indptr, keys, levels)
-        graph = cls(
+        return cls(
             cluster_weight,
             cluster_bias,
-            np.zeros((0, width), np.float32),
-            np.zeros((0, 0), np.float32),
+            *byte_rows(cluster_weight),
             alpha,
             indptr,
             labels,
@@ -206,8 +202,6 @@ class SearchGraph:
             encoder,
             path_power,
         )
-        sketch_width = max(1, width // _SKETCH_SHARE)
-        return graph.sketched(sketch_width) if n_clusters >= _SKETCH_FROM else graph
 
     @cached_property
     def arrays(self) -> Graph:
@@ -297,23 +291,6 @@ class SearchGraph:
                 parts[name] = kind(**own, **values.pop(name))
         given: dict[str, Any] = {**arrays, **values, **parts}
         return cls(**given)
-
-    def sketched(self, width: int) -> "SearchGraph":
-        """Return this graph with a sketch of its clusters, which `from_padded` makes for thousands.
-
-        Parameters
-        ----------
-        width : int
-            Directions of the sketch, at most `embedding_dim`; 0 for no sketch, which scores every
-            cluster in full.
-
-        Returns
-        -------
-        graph : SearchGraph
-            The new graph; it shares all other arrays with this one.
-        """
-        basis, sketch = sketch_rows(self.cluster_weight, width)
-        return replace(self, sketch_basis=basis, sketch=sketch)
 
     def reduced(self) -> "SearchGraph":
         """Return this graph with `label_weight` in int8, a quarter of its memory.

@@ -11,12 +11,12 @@ from skxmc.search import beam as beam_module
 from skxmc.search._reference import search_topk_reference
 from skxmc.search.beam import search_topk
 from skxmc.search.coded import _kernels
-from skxmc.search.codes import by_word, pack_rows, round_rows, sign_rows
+from skxmc.search.codes import by_word, byte_rows, half_width, pack_rows, round_rows, sign_rows
 from skxmc.search.graph import SearchGraph
 from skxmc.search.paths._kernels import (
     ENOUGH,
-    NEXT,
     N_LEVELS,
+    NEXT,
     bound_paths,
     count_levels,
     make_path_scratch,
@@ -71,32 +71,44 @@ def test_rounding_is_off_by_half_a_step(n_rows, width, largest, seed):
     assert (error <= scale[:, None] * 0.5001).all()
 
 
-@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1))
+@given(st.integers(1, 9), st.sampled_from([1, 9, 32, 33, 70]), st.integers(0, 2**32 - 1))
 def test_packed_rows_hold_the_rounded_ones(n_rows, width, seed):
     rows = random_rows(np.random.default_rng(seed), n_rows, width)
     codes, scale = pack_rows(rows)
     assert codes.dtype == np.uint8
-    assert codes.shape == (n_rows, (width + 1) // 2)
+    assert codes.shape == (n_rows, half_width(width))
     rounded, steps = round_rows(rows, 7)
     np.testing.assert_array_equal(scale, steps)
     np.testing.assert_allclose(unpack(codes, scale, width), rounded * steps[:, None], rtol=1e-6)
+    assert (unpack(codes, np.ones_like(scale), None)[:, width:] == 0).all()
 
 
-@pytest.mark.parametrize("width", [1, 2, 7, 64])
+@given(st.integers(1, 9), st.sampled_from([1, 9, 64, 65]), st.integers(0, 2**32 - 1))
+def test_bytes_hold_the_rounded_rows(n_rows, width, seed):
+    rows = random_rows(np.random.default_rng(seed), n_rows, width)
+    codes, scale = byte_rows(rows)
+    assert codes.shape == (n_rows, 2 * half_width(width))
+    rounded, steps = round_rows(rows, 127)
+    np.testing.assert_array_equal(scale, steps)
+    np.testing.assert_array_equal(codes[:, :width].astype(int) - 128, rounded)
+    assert (codes[:, width:] == 128).all()
+
+
+@pytest.mark.parametrize("width", [1, 2, 7, 64, 129])
 def test_logits_by_code_are_those_of_the_unpacked_rows(width):
     rng = np.random.default_rng(width)
     graph, _ = big_problem()
     rows, bias = random_rows(rng, 80, width), rng.normal(size=80).astype(np.float32)
     codes, scale = pack_rows(rows)
     arrays = graph.arrays._replace(label_codes=codes, code_scale=scale, label_bias=bias)
-    embedding = rng.normal(size=width).astype(np.float32)
-    query = np.empty((2, codes.shape[1]), np.float32)
-    _kernels._prepare_query(embedding, query)
+    embedding = rng.integers(-127, 128, width).astype(np.float32)
+    embedding[0] = 127  # the step is 1 then, and nothing is lost
+    scratch = _kernels.make_code_scratch(codes.shape[1], 0, 0)
     expected = unpack(codes, scale, width) @ embedding + bias
     for n in (1, 3, 4, 13):
-        labels, out = rng.permutation(80)[:n].astype(np.int32), np.empty(n, np.float32)
-        _kernels._code_products(arrays, query, labels, n, out)
-        np.testing.assert_allclose(out, expected[labels], rtol=1e-4, atol=1e-4)
+        labels, out = rng.permutation(80)[:n].astype(np.int32), np.empty(max(n, 4), np.float32)
+        _kernels.code_logits(arrays, embedding, labels, n, scratch, out)
+        np.testing.assert_allclose(out[:n], expected[labels], rtol=1e-4, atol=1e-3)
 
 
 def test_quick_log_scores_are_close():
@@ -133,8 +145,10 @@ def test_codes_alone_choose_as_the_unpacked_rows_would(problem):
     """With no label to spare, the first pass decides which labels come back."""
     graph, embeddings, k, width, size = problem
     unpacked = unpack(graph.label_codes, graph.code_scale, graph.embedding_dim).astype(np.float32)
-    # the same labels by row and by code: whatever the codes choose, the rows agree with
+    # the same rows and labels in whole numbers: whatever the codes choose, the rows agree with
     same = replace(graph, label_weight=unpacked)
+    steps = np.maximum(np.abs(embeddings).max(axis=1, initial=0, keepdims=True), 1e-30) / 127
+    embeddings = (np.rint(embeddings / steps) * steps).astype(np.float32)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(beam_module, "SPARE", 0)
         got = search_topk(same, embeddings, k, beam_width=width, shortlist_size=size)
@@ -228,8 +242,8 @@ def test_stops_leave_about_the_best_paths(n_clusters, size, spread_of_keys, seed
     taken = [paths.place[b, ENOUGH] - indptr[c] for b, c in enumerate(beam)]
     left = np.concatenate([s[n:] for s, n in zip(scores, taken, strict=True)])
     worst = min((s[:n].min() for s, n in zip(scores, taken, strict=True) if n), default=np.inf)
-    # a level is an eighth of a nat, for clusters as for edges
-    far = np.concatenate(scores).max(initial=-np.inf) - 15 if len(left) else 0
+    # a level is an eighth of a nat, for clusters as for edges, and the last one is 16 nats down
+    far = paths.base.max() + keys.max(initial=0) - 15.7
     assert (left[left > far] <= worst + 0.251).all()
 
 

@@ -1,7 +1,7 @@
 """Numba kernels from embeddings to the best clusters of each.
 
-With thousands of clusters a sketch comes first: products in the few directions that tell clusters
-apart best. The clusters it puts in front are scored in full.
+Where clusters are many, products of bytes come first. The clusters these put in front are scored
+in full.
 """
 
 import os
@@ -10,18 +10,30 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from skxmc.search.numeric._kernels import best_bound, products, row_products, sum_exp
+from skxmc.search.numeric._kernels import (
+    about_best,
+    best_bound,
+    products,
+    round_query,
+    row_products,
+    sum_exp,
+)
+from skxmc.search.numeric._vectors import products_of_four
 
 # SKXMC_NUMBA_CACHE=0 compiles anew in each process, for where no cache can be written
 _CACHE = os.environ.get("SKXMC_NUMBA_CACHE", "1") != "0"
-# Clusters scored in full for each one of the beam, where a sketch chooses them.
-EXACT_PER_BEAM = 25
+# Clusters scored in full beyond the beam, at least, where bytes choose them: those that bytes put
+# a place or two too far back. And clusters from which bytes cost less than they save.
+SPARE = 8
+BYTES_FROM = 192
+# What stands for zero in the bytes of clusters.
+_ZERO = np.float32(128.0)
 
 
 class ClusterScratch(NamedTuple):
     """Memory of one thread."""
 
-    sketched: np.ndarray  # (block, sketch_width) float32, embeddings in the sketch's directions
+    numbers: np.ndarray  # (code_width,) int8, an embedding in whole numbers
     logits: np.ndarray  # (block, n_clusters) float32
     names: np.ndarray  # (n_clusters,) int32, every cluster
     order: np.ndarray  # (n_clusters,) int32
@@ -31,13 +43,17 @@ class ClusterScratch(NamedTuple):
     beam_logit: np.ndarray  # (beam_width,) float32
 
 
-def make_cluster_scratch(
-    block: int, n_clusters: int, sketch_width: int, beam_width: int
-) -> ClusterScratch:
-    """Allocate memory for blocks of rows; without a sketch (width 0) all clusters are near."""
-    n_near = min(n_clusters, EXACT_PER_BEAM * beam_width) if sketch_width else n_clusters
+def make_cluster_scratch(block: int, shape: tuple[int, int], beam_width: int) -> ClusterScratch:
+    """Allocate memory for blocks of rows and cluster codes of a shape.
+
+    If bytes leave none out, all clusters are near.
+    """
+    n_clusters, code_width = shape
+    n_near = n_clusters
+    if n_clusters >= max(BYTES_FROM, 4 * beam_width):
+        n_near = beam_width + SPARE + beam_width // 2
     return ClusterScratch(
-        np.empty((block, sketch_width), np.float32),
+        np.empty(code_width, np.int8),
         np.empty((block, n_clusters), np.float32),
         np.arange(n_clusters, dtype=np.int32),
         np.empty(n_clusters, np.int32),
@@ -50,35 +66,56 @@ def make_cluster_scratch(
 
 @njit(cache=_CACHE, nogil=True)
 def cluster_logits(embeddings, graph, scratch):
-    """Logits of all clusters for a block of rows, by the sketch if it leaves clusters out."""
+    """Logits of all clusters for a block of rows, by bytes if these leave clusters out."""
     n_rows, n_clusters = embeddings.shape[0], scratch.logits.shape[1]
-    vectors, weight = embeddings, graph.cluster_weight
     if scratch.near.shape[0] < n_clusters:
-        products(embeddings, graph.sketch_basis, scratch.sketched)
-        vectors, weight = scratch.sketched[:n_rows], graph.sketch
+        _logits_by_bytes(embeddings, graph, scratch)
+        return
     if n_rows > 2:
-        products(vectors, weight, scratch.logits)
+        products(embeddings, graph.cluster_weight, scratch.logits)
     else:
         # the other way round four clusters at a time, not one row in four places
-        products(weight, vectors, scratch.logits[:n_rows].T)
+        products(graph.cluster_weight, embeddings, scratch.logits[:n_rows].T)
     for i in range(n_rows):
         for c in range(n_clusters):
             scratch.logits[i, c] += graph.cluster_bias[c]
 
 
 @njit(cache=_CACHE, nogil=True)
+def _logits_by_bytes(embeddings, graph, scratch):
+    """Logits with embeddings and clusters in whole numbers."""
+    n_rows, n_clusters = embeddings.shape[0], scratch.logits.shape[1]
+    numbers, logits, codes = scratch.numbers, scratch.logits, graph.cluster_codes
+    for i in range(n_rows):
+        step, total = round_query(embeddings[i], numbers)
+        for start in range(0, n_clusters, 4):
+            c = min(start, n_clusters - 4)
+            products_of_four(codes, c, c + 1, c + 2, c + 3, numbers, logits[i, c:])
+        _scale(logits[i], _ZERO * total, step, graph)
+
+
+@njit(cache=_CACHE, nogil=True)
+def _scale(logits, zero, step, graph):
+    """Turn products of whole numbers into logits."""
+    scale, bias = graph.cluster_scale, graph.cluster_bias
+    for c in range(logits.shape[0]):
+        logits[c] = (logits[c] - zero) * (step * scale[c]) + bias[c]
+
+
+@njit(cache=_CACHE, nogil=True)
 def select_beam(graph, embedding, at, log_alpha, scratch, log_scores):
     """Find the best clusters of row `at` of the block, the best first, and their log scores."""
     logits, near, near_logit = scratch.logits[at], scratch.near, scratch.near_logit
-    if near.shape[0] == logits.shape[0]:
+    n_near = near.shape[0]
+    if n_near == logits.shape[0]:
         near_logit[:] = logits
     else:
-        _score_nearest(graph, embedding, logits, scratch)
+        n_near = _score_nearest(graph, embedding, logits, scratch)
     beam, beam_logit = scratch.beam, scratch.beam_logit
     width = beam.shape[0]
-    bound = best_bound(near_logit, near, near.shape[0], width, scratch.order)
+    bound = best_bound(near_logit, near, n_near, width, scratch.order)
     n = 0
-    for q in range(near.shape[0]):
+    for q in range(n_near):
         if scratch.order[q] >= bound:
             b = n
             while b > 0 and _before(near_logit[q], near[q], beam_logit[b - 1], beam[b - 1]):
@@ -95,9 +132,12 @@ def select_beam(graph, embedding, at, log_alpha, scratch, log_scores):
 
 @njit(cache=_CACHE, nogil=True)
 def _score_nearest(graph, embedding, logits, scratch):
-    """Replace the logits of the clusters that the sketch puts in front by those in full."""
+    """Replace the logits that bytes put in front by those in full; returns how many there are."""
     near, near_logit, order = scratch.near, scratch.near_logit, scratch.order
-    bound = best_bound(logits, scratch.names, logits.shape[0], near.shape[0], order)
+    most = near.shape[0]
+    # not to have to find exactly so many saves time
+    fewest = most - scratch.beam.shape[0] // 2
+    bound = about_best(logits, scratch.names, logits.shape[0], fewest, most, order)
     n = 0
     for c in range(logits.shape[0]):
         if order[c] >= bound:
@@ -107,6 +147,7 @@ def _score_nearest(graph, embedding, logits, scratch):
     for q in range(n):
         near_logit[q] += graph.cluster_bias[near[q]]
         logits[near[q]] = near_logit[q]
+    return n
 
 
 @njit(cache=_CACHE, nogil=True)

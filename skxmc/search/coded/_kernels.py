@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from skxmc.search.numeric._kernels import count_bits
+from skxmc.search.numeric._kernels import count_bits, round_query
+from skxmc.search.numeric._vectors import EDGES, common_of_eight, products_of_four_halves
 from skxmc.search.paths._kernels import END, ENOUGH, NEXT
 
 # SKXMC_NUMBA_CACHE=0 compiles anew in each process, for where no cache can be written
@@ -23,19 +24,19 @@ _LARGEST = np.float32(7.0)
 class CodeScratch(NamedTuple):
     """Memory of one thread."""
 
-    query: np.ndarray  # (2, code_width) float32, an embedding as `code_logits` takes it
-    numbers: np.ndarray  # (64 * bit_width,) int64, an embedding in whole numbers
+    bytes: np.ndarray  # (2 * code_width,) int8, an embedding in whole numbers
+    numbers: np.ndarray  # (64 * bit_width,) int64, an embedding in smaller ones
     planes: np.ndarray  # (4, bit_width) uint64, the bits of these numbers
-    common: np.ndarray  # (reach,) int64, sums of these numbers where a label's bits are set
+    common: np.ndarray  # (reach + 7,) int64, sums of these numbers where a label's bits are set
 
 
 def make_code_scratch(code_width: int, bit_width: int, reach: int) -> CodeScratch:
     """Allocate memory for codes of these widths, and for `reach` paths."""
     return CodeScratch(
-        np.empty((2, code_width), np.float32),
+        np.empty(2 * code_width, np.int8),
         np.zeros(64 * bit_width, np.int64),
         np.empty((4, bit_width), np.uint64),
-        np.empty(reach, np.int64),
+        np.empty(reach + EDGES - 1, np.int64),
     )
 
 
@@ -54,8 +55,9 @@ def follow_paths(graph, embedding, paths, scratch, logit):
         if start < stop:
             own, part = slice(start, stop), slice(n, n + stop - start)
             _count_common(
-                graph.edge_bits[start : paths.place[b, END]], scratch.planes, scratch.common[part]
-            )
+                graph.edge_bits[start : paths.place[b, END]], scratch.planes,
+                scratch.common[n : part.stop + EDGES - 1],
+            )  # fmt: skip
             _finish_logits(
                 scratch.common[part], graph.edge_scale[own], graph.edge_bias[own], constant, step,
                 total, logit[part],
@@ -120,65 +122,45 @@ def _fill_planes(numbers, planes):
 def _count_common(edge_bits, planes, out):
     """Sum an embedding's whole numbers over the dimensions in which an edge's bit is set.
 
-    For the first edges of a cluster, all of whose edges are given: word by word, so that vectors
-    take in neighbouring edges.
+    All edges of a cluster are given, and the first ones counted; `out` has place for seven more.
     """
-    words = edge_bits.reshape(edge_bits.shape[1], edge_bits.shape[0])
-    out[:] = 0
-    for j in range(words.shape[0]):
-        word = words[j, : out.shape[0]]
-        p0, p1, p2, p3 = planes[0, j], planes[1, j], planes[2, j], planes[3, j]
-        for q in range(out.shape[0]):
+    n_edges, n_words = edge_bits.shape
+    rest = n_edges // EDGES * EDGES
+    for q in range(0, min(rest, out.shape[0] - EDGES + 1), EDGES):
+        common_of_eight(edge_bits[q:rest], planes, out[q:])
+    for q in range(rest, out.shape[0] - EDGES + 1):
+        words = edge_bits[rest:].reshape(n_words, n_edges - rest)
+        out[q] = 0
+        for j in range(n_words):
+            word = words[j, q - rest]
             # numbers in two's complement: the fourth plane counts negative
             out[q] += (
-                np.int64(count_bits(word[q] & p0))
-                + (np.int64(count_bits(word[q] & p1)) << 1)
-                + (np.int64(count_bits(word[q] & p2)) << 2)
-                - (np.int64(count_bits(word[q] & p3)) << 3)
+                np.int64(count_bits(word & planes[0, j]))
+                + (np.int64(count_bits(word & planes[1, j])) << 1)
+                + (np.int64(count_bits(word & planes[2, j])) << 2)
+                - (np.int64(count_bits(word & planes[3, j])) << 3)
             )
 
 
 @njit(cache=_CACHE, nogil=True)
 def code_logits(graph, embedding, labels, n, scratch, out):
-    """Logits of n labels by four bits a dimension."""
-    _prepare_query(embedding, scratch.query)
-    _code_products(graph, scratch.query, labels, n, out)
+    """Logits of n labels by four bits a dimension, with the embedding in eight.
 
-
-@njit(cache=_CACHE, nogil=True)
-def _prepare_query(embedding, query):
-    """Turn an embedding into factors of codes' low halves and of whole bytes.
-
-    A byte is 16 high + low: the high half's factor goes on the byte, the excess off the low half's.
+    `out` has four places at least.
     """
-    width = query.shape[1]
-    for j in range(width):
-        high = embedding[width + j] if width + j < embedding.shape[0] else np.float32(0.0)
-        query[1, j] = high / np.float32(16.0)
-        query[0, j] = embedding[j] - query[1, j]
-
-
-@njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
-def _code_products(graph, query, labels, n, out):
-    """Logits of n labels by their codes: two numbers from 0 to 15 a byte, 8 stands for zero."""
-    codes, low, byte = graph.label_codes, query[0], query[1]
-    zero = np.float32(0.0)
-    for j in range(low.shape[0]):
-        zero += np.float32(8.0) * low[j] + np.float32(136.0) * byte[j]
-    for q in range(0, n, 4):
-        q1, q2, q3 = min(q + 1, n - 1), min(q + 2, n - 1), min(q + 3, n - 1)
-        c0, c1, c2, c3 = codes[labels[q]], codes[labels[q1]], codes[labels[q2]], codes[labels[q3]]
-        z0 = z1 = z2 = z3 = np.float32(0.0)
-        for j in range(low.shape[0]):
-            # as int32: of bytes LLVM makes narrow vectors, slower by half
-            b0, b1, b2, b3 = np.int32(c0[j]), np.int32(c1[j]), np.int32(c2[j]), np.int32(c3[j])
-            z0 += low[j] * np.float32(b0 & 15) + byte[j] * np.float32(b0)
-            z1 += low[j] * np.float32(b1 & 15) + byte[j] * np.float32(b1)
-            z2 += low[j] * np.float32(b2 & 15) + byte[j] * np.float32(b2)
-            z3 += low[j] * np.float32(b3 & 15) + byte[j] * np.float32(b3)
-        out[q], out[q1], out[q2], out[q3] = z0, z1, z2, z3
+    codes, numbers = graph.label_codes, scratch.bytes
+    step, total = round_query(embedding, numbers)
+    last = n - 1
+    for start in range(0, n, 4):
+        q = max(0, min(start, n - 4))
+        q1, q2, q3 = min(q + 1, last), min(q + 2, last), min(q + 3, last)
+        products_of_four_halves(
+            codes, labels[q], labels[q1], labels[q2], labels[q3], numbers, out[q:]
+        )
+    zero = np.float32(8.0) * total
     for q in range(n):
-        out[q] = (out[q] - zero) * graph.code_scale[labels[q]] + graph.label_bias[labels[q]]
+        scale = step * graph.code_scale[labels[q]]
+        out[q] = (out[q] - zero) * scale + graph.label_bias[labels[q]]
 
 
 # NumPy's division, which does not ask whether there is a zero, runs in vectors

@@ -56,8 +56,8 @@ class Graph(NamedTuple):
 
     cluster_weight: np.ndarray
     cluster_bias: np.ndarray
-    sketch_basis: np.ndarray
-    sketch: np.ndarray
+    cluster_codes: np.ndarray
+    cluster_scale: np.ndarray
     indptr: np.ndarray
     labels: np.ndarray
     log_weights: np.ndarray
@@ -101,7 +101,7 @@ class Scratch(NamedTuple):
     codes: CodeScratch
     ranks: RankScratch
     kept: Kept
-    logit: np.ndarray  # (reach,) float32
+    logit: np.ndarray  # (reach or 4,) float32
     best_key: np.ndarray  # (k,) float32
     best_label: np.ndarray  # (k,) int32
     best_heap: np.ndarray  # (k,) int32
@@ -116,11 +116,9 @@ def make_scratch(graph: Graph, beam_width: int, reach: int, sizes: Sizes, k: int
     width = min(reach, width)
     kept = (max(BLOCK, min(ROWS_AT_ONCE, _KEPT // max(width, 1))), width)
     return Scratch(
-        make_cluster_scratch(BLOCK, graph.cluster_bias.size, graph.sketch.shape[1], beam_width),
+        make_cluster_scratch(BLOCK, graph.cluster_codes.shape, beam_width),
         make_path_scratch(n_labels, beam_width, reach),
-        make_code_scratch(
-            code_width, graph.edge_bits.shape[1], reach if graph.edge_bits.size else 0
-        ),
+        make_code_scratch(code_width, graph.edge_bits.shape[1], reach),
         make_rank_scratch(min(width, sizes.ranked)),
         Kept(
             np.empty(kept[0], np.int32),
@@ -128,7 +126,7 @@ def make_scratch(graph: Graph, beam_width: int, reach: int, sizes: Sizes, k: int
             np.empty(kept, np.float32),
             np.empty(kept, np.float32),
         ),
-        np.empty(reach, np.float32),
+        np.empty(max(reach, 4), np.float32),
         np.empty(k, np.float32),
         np.empty(k, np.int32),
         np.empty(k, np.int32),

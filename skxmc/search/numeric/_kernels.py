@@ -88,6 +88,27 @@ def row_products(weight, embedding, rows, n, out):
 
 
 @njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
+def round_query(embedding, numbers):
+    """Round an embedding to whole numbers from -127 to 127; `numbers` may be longer.
+
+    Returns what they are to be multiplied by, and their sum.
+    """
+    largest = np.float32(0.0)
+    for j in range(embedding.shape[0]):
+        largest = max(largest, abs(embedding[j]))
+    step = largest / np.float32(127.0)
+    inverse = np.float32(1.0) / step if step > 0 else np.float32(0.0)
+    total = np.int32(0)
+    for j in range(embedding.shape[0]):
+        # shifted up to be positive, so that cutting off is rounding
+        number = np.int32(embedding[j] * inverse + np.float32(128.5)) - np.int32(128)
+        numbers[j] = number
+        total += np.int32(number)
+    numbers[embedding.shape[0] :] = 0
+    return step, np.float32(total)
+
+
+@njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
 def sum_exp(x, largest):
     """Sum exp(x - largest), of which no term is above 1, to float32 precision.
 
@@ -122,7 +143,7 @@ def best_bound(key, name, n, size, order):
 
 @njit(cache=_CACHE, nogil=True)
 def about_best(key, name, n, size, most, order):
-    """Do what `best_bound` does, but with `size` to `most` entries above the bound: it is faster."""
+    """Do what `best_bound` does, but with `size` to `most` entries: this takes fewer steps."""
     bits = key.view(np.int32)
     for q in range(n):  # sign and magnitude become integers that sort alike, -0.0 as 0.0
         order[q] = bits[q] if bits[q] >= 0 else -(bits[q] & 0x7FFFFFFF)

@@ -1,0 +1,186 @@
+"""Products of small whole numbers in vectors, spelt out for LLVM, which does not find them itself.
+
+Everything here is for any processor; where it has an instruction that multiplies bytes and adds
+four products at once, that is used.
+"""
+
+from llvmlite import binding, ir
+from numba import types
+from numba.core import cgutils, config
+from numba.extending import intrinsic
+
+__all__ = ["BYTES", "EDGES", "common_of_eight", "products_of_four", "products_of_four_halves"]
+
+# Bytes, and edges, that a vector takes in.
+BYTES = 32
+EDGES = 8
+_INT, _LONG = ir.IntType(32), ir.IntType(64)
+_BYTES = ir.VectorType(ir.IntType(8), BYTES)
+_WORDS = ir.VectorType(_LONG, EDGES)
+
+
+@intrinsic
+def common_of_eight(typing_context, bits, planes, out):
+    """Sum whole numbers over the bits that eight edges have: `out` is (8,) int64.
+
+    `bits` is (8, n_words) uint64, of which the first eight are the edges' first words; `planes` is
+    (4, n_words) uint64, the bits of the numbers in two's complement.
+    """
+
+    def generate(context, builder, signature, arguments):
+        bits, planes, out = (_Rows(context, builder, signature, arguments, i) for i in range(3))
+        n_words = planes.shape[1]
+        count = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(_WORDS, [_WORDS]), f"llvm.ctpop.v{EDGES}i64"
+        )
+        total = cgutils.alloca_once_value(builder, ir.Constant(_WORDS, None))
+        with cgutils.for_range(builder, n_words) as loop:
+            at = builder.mul(loop.index, _LONG(EDGES))
+            words = _load(builder, builder.gep(bits.data, [at]), _WORDS)
+            sums = builder.load(total)
+            for plane in range(4):
+                number = builder.load(builder.gep(planes.row(_LONG(plane)), [loop.index]))
+                common = builder.and_(words, _spread(builder, number, _WORDS))
+                counts = builder.call(count, [common])
+                counts = builder.shl(counts, ir.Constant(_WORDS, [plane] * EDGES))
+                # two's complement: the last plane counts negative
+                sums = builder.sub(sums, counts) if plane == 3 else builder.add(sums, counts)
+            builder.store(sums, total)
+        pointer = builder.bitcast(out.data, _WORDS.as_pointer())
+        builder.store(builder.load(total), pointer, align=1)
+        return context.get_dummy_value()
+
+    return types.none(bits, planes, out), generate
+
+
+@intrinsic
+def products_of_four(typing_context, rows, first, second, third, fourth, row, out):
+    """Products of four rows of numbers from 0 to 255 with one of numbers from -128 to 127.
+
+    `rows` is (n_rows, width) uint8 and `row` is (width,) int8, with a width that `BYTES` divides;
+    `out`, float32, receives four products.
+    """
+
+    def generate(context, builder, signature, arguments):
+        read, other, out = (_Rows(context, builder, signature, arguments, i) for i in (0, 5, 6))
+        starts = [read.row(q) for q in arguments[1:5]]
+        totals = [cgutils.alloca_once_value(builder, ir.Constant(_SUMS, None)) for _ in starts]
+        with _each_vector(builder, read.shape[1]) as (at, _):
+            numbers = other.load(other.data, at)
+            for start, total in zip(starts, totals, strict=True):
+                sums = _add_products(builder, builder.load(total), read.load(start, at), numbers)
+                builder.store(sums, total)
+        _store_sums(builder, [builder.load(total) for total in totals], out.data)
+        return context.get_dummy_value()
+
+    return types.none(rows, first, second, third, fourth, row, out), generate
+
+
+@intrinsic
+def products_of_four_halves(typing_context, rows, first, second, third, fourth, row, out):
+    """Products of four rows of numbers from 0 to 15, two a byte, with one of -128 to 127.
+
+    `rows` is (n_rows, width) uint8, with a width that `BYTES` divides; their low halves go with the
+    first `width` numbers of `row`, (2 * width,) int8, their high halves with the others. `out`,
+    float32, receives four products.
+    """
+
+    def generate(context, builder, signature, arguments):
+        read, other, out = (_Rows(context, builder, signature, arguments, i) for i in (0, 5, 6))
+        width = read.shape[1]
+        starts = [read.row(q) for q in arguments[1:5]]
+        totals = [cgutils.alloca_once_value(builder, ir.Constant(_SUMS, None)) for _ in starts]
+        fifteen, four = (ir.Constant(_BYTES, [number] * BYTES) for number in (15, 4))
+        with _each_vector(builder, width) as (at, _):
+            low = other.load(other.data, at)
+            high = other.load(other.data, builder.add(at, width))
+            for start, total in zip(starts, totals, strict=True):
+                both, sums = read.load(start, at), builder.load(total)
+                sums = _add_products(builder, sums, builder.and_(both, fifteen), low)
+                sums = _add_products(builder, sums, builder.lshr(both, four), high)
+                builder.store(sums, total)
+        _store_sums(builder, [builder.load(total) for total in totals], out.data)
+        return context.get_dummy_value()
+
+    return types.none(rows, first, second, third, fourth, row, out), generate
+
+
+def _each_vector(builder, width):
+    """Begin a loop over the vectors of so many bytes."""
+    return cgutils.for_range_slice(builder, _LONG(0), width, _LONG(BYTES), inc=True)
+
+
+class _Rows:
+    """An array in code that is being made: where it is, its shape, and vectors of its bytes."""
+
+    def __init__(self, context, builder, signature, arguments, i):
+        array = context.make_array(signature.args[i])(context, builder, arguments[i])
+        self.builder, self.data = builder, array.data
+        self.shape = cgutils.unpack_tuple(builder, array.shape)
+
+    def row(self, number):
+        """Where a row starts; its number is none below zero."""
+        if number.type != _LONG:
+            number = self.builder.zext(number, _LONG)
+        return self.builder.gep(self.data, [self.builder.mul(number, self.shape[1])])
+
+    def load(self, start, at):
+        return _load(self.builder, self.builder.gep(start, [at]), _BYTES)
+
+
+def _add_products(builder, sums, a, b):
+    """Add products of bytes, a without and b with a sign, to sums."""
+    if not _HAS_INSTRUCTION:
+        return builder.add(sums, builder.mul(builder.zext(a, _SUMS), builder.sext(b, _SUMS)))
+    add = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(_SUMS, [_SUMS] * 3), "llvm.x86.avx512.vpdpbusd.256"
+    )
+    return builder.call(add, [sums, builder.bitcast(a, _SUMS), builder.bitcast(b, _SUMS)])
+
+
+def _has_instruction() -> bool:
+    """Tell whether code is made for a processor that multiplies and adds bytes at once."""
+    if config.CPU_NAME or config.CPU_FEATURES:  # made for another one, perhaps
+        return False
+    features = binding.get_host_cpu_features()
+    return bool(features.get("avx512vnni") and features.get("avx512vl"))
+
+
+def _spread(builder, number, kind):
+    """Repeat a number in all places of a vector."""
+    one = builder.insert_element(ir.Constant(kind, ir.Undefined), number, _INT(0))
+    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(_INT, kind.count), None))
+
+
+def _load(builder, pointer, kind):
+    return builder.load(builder.bitcast(pointer, kind.as_pointer()), align=1)
+
+
+def _store_sums(builder, four, pointer):
+    """Add the places of each of four vectors, and store the sums as float32 numbers."""
+    while four[0].type.count > 8:
+        half = four[0].type.count // 2
+        places = range(half), range(half, 2 * half)
+        four = [_fold(builder, vector, vector, places) for vector in four]
+    # what is added stays in one half of the vector as long as it may: it is moved at less cost
+    halves = [0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15]
+    pairs = [0, 2, 8, 10, 4, 6, 12, 14], [1, 3, 9, 11, 5, 7, 13, 15]
+    front = _fold(builder, four[0], four[1], halves)
+    back = _fold(builder, four[2], four[3], halves)
+    both = _fold(builder, front, back, pairs)
+    sums = _fold(builder, both, both, ([0, 4, 2, 6], [1, 5, 3, 7]))
+    floats = ir.VectorType(ir.FloatType(), 4)
+    pointer = builder.bitcast(pointer, floats.as_pointer())
+    builder.store(builder.sitofp(sums, floats), pointer, align=1)
+
+
+def _fold(builder, a, b, places):
+    """Add places of two vectors, counted on from one to the other, to other places of them."""
+    masks = (ir.Constant(ir.VectorType(_INT, len(m)), list(m)) for m in places)
+    first, second = (builder.shuffle_vector(a, b, mask) for mask in masks)
+    return builder.add(first, second)
+
+
+_HAS_INSTRUCTION = _has_instruction()
+# an instruction adds four neighbours; else LLVM finds one that adds two if it may choose which
+_SUMS = ir.VectorType(_INT, BYTES // 4 if _HAS_INSTRUCTION else BYTES)

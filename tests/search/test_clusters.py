@@ -1,0 +1,100 @@
+"""Bytes of clusters: what they choose, and that scores are those of the clusters in full."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skxmc.search._reference import search_topk_reference
+from skxmc.search.beam import search_topk
+from skxmc.search.clusters import _kernels
+from skxmc.search.graph import SearchGraph
+
+from .test_beam import assert_same_ranking, problems
+
+
+def many_clusters(seed=0, n_clusters=512, width=48):
+    """Clusters around a few centres, one label each, and rows near some of the clusters."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(16, width)) * 2
+    weight = np.repeat(centres, n_clusters // 16, axis=0) + rng.normal(size=(n_clusters, width))
+    weight = weight.astype(np.float32)
+    graph = one_label_each(weight, rng.normal(size=n_clusters).astype(np.float32))
+    rows = weight[rng.integers(0, n_clusters, 70)] + rng.normal(size=(70, width)) / 2
+    return graph, rows.astype(np.float32)
+
+
+def one_label_each(weight, bias):
+    return SearchGraph.from_padded(
+        weight,
+        bias,
+        5.0,
+        np.arange(len(weight), dtype=np.int32)[:, None],
+        np.zeros((len(weight), 1), np.float32),
+        weight,
+        np.full(len(weight), -50, np.float32),
+    )
+
+
+NARROW = {"beam_width": 4, "shortlist_size": 100}
+
+
+@pytest.fixture
+def always_bytes(monkeypatch):
+    """Let bytes choose the clusters of any graph, and spare none beyond half the beam's width."""
+    monkeypatch.setattr(_kernels, "BYTES_FROM", 4)
+    monkeypatch.setattr(_kernels, "SPARE", 0)
+
+
+@given(st.integers(4, 40), st.sampled_from([1, 3, 33, 130]), st.integers(0, 2**32 - 1))
+def test_logits_by_bytes_are_off_by_a_step_at_most(n_clusters, width, seed):
+    rng = np.random.default_rng(seed)
+    weight = rng.normal(size=(n_clusters, width)).astype(np.float32)
+    bias = rng.normal(size=n_clusters).astype(np.float32)
+    graph = one_label_each(weight, bias)
+    rows = rng.normal(size=(3, width)).astype(np.float32)
+    scratch = _kernels.make_cluster_scratch(4, graph.cluster_codes.shape, 1)
+    _kernels._logits_by_bytes(rows, graph.arrays, scratch)
+    steps = np.abs(rows).max(axis=1, keepdims=True) / 127
+    off = steps / 2 * np.abs(weight).sum(axis=1)
+    off += graph.cluster_scale / 2 * (np.abs(rows).sum(axis=1, keepdims=True) + steps / 2 * width)
+    assert (np.abs(scratch.logits[:3] - (rows @ weight.T + bias)) <= off + 1e-4).all()
+
+
+@given(problem=problems())
+def test_few_clusters_against_the_reference(problem):
+    graph, embeddings, k, width, size = problem
+    with pytest.MonkeyPatch.context() as patch:
+        # the beam and twice itself are scored in full
+        patch.setattr(_kernels, "BYTES_FROM", 0)
+        got = search_topk(graph, embeddings, k, beam_width=width, shortlist_size=size)
+    expected = search_topk_reference(graph, embeddings, k, beam_width=width, shortlist_size=size)
+    assert_same_ranking(got, expected)
+
+
+def test_bytes_find_nearly_all(always_bytes):
+    graph, embeddings = many_clusters()
+    expected = search_topk_reference(graph, embeddings, 4, **NARROW)
+    got = search_topk(graph, embeddings, 4, **NARROW)
+    hits = [np.isin(a, b).mean() for a, b in zip(got.indices, expected.indices, strict=True)]
+    assert np.mean(hits) >= 0.99
+    same = (got.indices == expected.indices).all(axis=1)
+    # clusters that bytes leave out keep their byte logits in the softmax
+    np.testing.assert_allclose(got.scores[same], expected.scores[same], rtol=0.01)
+
+
+def test_with_some_to_spare_the_beam_is_exact():
+    graph, embeddings = many_clusters()
+    assert graph.n_clusters >= _kernels.BYTES_FROM
+    expected = search_topk_reference(graph, embeddings, 4, **NARROW)
+    got = search_topk(graph, embeddings, 4, **NARROW)
+    np.testing.assert_array_equal(got.indices, expected.indices)
+
+
+def test_a_row_chosen_by_bytes_does_not_depend_on_its_batch(always_bytes):
+    graph, embeddings = many_clusters()
+    whole = search_topk(graph, embeddings, 4, **NARROW)
+    for i in (0, 31, 32, 69):
+        alone = search_topk(graph, embeddings[i : i + 1], 4, **NARROW)
+        np.testing.assert_array_equal(alone.indices[0], whole.indices[i])
+        np.testing.assert_array_equal(alone.scores[0], whole.scores[i])
