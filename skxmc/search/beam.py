@@ -24,8 +24,9 @@ __all__ = [
 ]
 
 ROWS_AT_ONCE = _kernels.ROWS_AT_ONCE
-# Labels beyond k, at least, that are scored by their rows.
+# Labels beyond k, at least, that are scored by their rows: without a ranker, and with one.
 SPARE = 8
+FEW = 3
 # Labels of a graph up to which all that are ranked are scored in full: they cost little.
 _FEW_LABELS = 1000
 
@@ -121,7 +122,8 @@ def search_topk(
     the search is safe under every threading layer of Numba, and one batch alone starts none.
 
     A shortlist is scored by vectors of few bits, which hardly ever miss one of the best k labels;
-    the best k + max(8, k / 2) by the rows of `label_weight`, whose scores are returned.
+    the best k + max(8, k / 2), with a ranker k + max(3, k / 10), by the rows of `label_weight`,
+    whose scores are returned.
 
     References
     ----------
@@ -247,8 +249,10 @@ def _sizes(k: int, shortlist_size: int, graph: SearchGraph) -> _kernels.Sizes:
     if ranker is not None:
         n_ranked = max(k, ranker.size) if ranker.size else auto_rerank_size(k)
     spare = max(SPARE, k // 2)
-    n_coded = 64 + 2 * max(n_ranked, k + spare)
-    n_weighed, n_rescored = k + 2 * spare, k + spare
+    # with a ranker log scores count for a part, and so do the errors of codes
+    few = spare if ranker is None else min(spare, max(FEW, k // 10))
+    n_weighed, n_rescored = k + 2 * spare, k + few
+    n_coded = 32 + 3 * max(n_ranked, k + spare) // 2
     if graph.n_labels <= _FEW_LABELS:
         n_weighed, n_rescored = max(n_weighed, n_ranked), max(n_rescored, n_ranked)
     return _kernels.Sizes(shortlist_size, n_coded, n_ranked, n_weighed, n_rescored)

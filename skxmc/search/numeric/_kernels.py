@@ -144,9 +144,7 @@ def best_bound(key, name, n, size, order):
 @njit(cache=_CACHE, nogil=True)
 def about_best(key, name, n, size, most, order):
     """Do what `best_bound` does, but with `size` to `most` entries: this takes fewer steps."""
-    bits = key.view(np.int32)
-    for q in range(n):  # sign and magnitude become integers that sort alike, -0.0 as 0.0
-        order[q] = bits[q] if bits[q] >= 0 else -(bits[q] & 0x7FFFFFFF)
+    sortable(key, n, order)
     if n <= most:
         return np.int32(np.iinfo(np.int32).min)
     bound, count = find_bound(order[:n], size, most)
@@ -160,6 +158,14 @@ def about_best(key, name, n, size, most, order):
                 order[q] = np.iinfo(np.int32).min
         bound, _ = find_bound(order[:n], size, size)
     return bound
+
+
+@njit(cache=_CACHE, nogil=True)
+def sortable(key, n, order):
+    """Turn sign and magnitude of n keys into integers that sort alike, -0.0 as 0.0."""
+    bits = key.view(np.int32)
+    for q in range(n):
+        order[q] = bits[q] if bits[q] >= 0 else -(bits[q] & 0x7FFFFFFF)
 
 
 @njit(cache=_CACHE, nogil=True)
