@@ -59,7 +59,7 @@ def measure(clf, graph, X, truth, k: int, size) -> dict:
     start = time.process_time()
     top = clf.predict_topk(X, k=k, shortlist_size=size)
     seconds = time.process_time() - start
-    with mock.patch.object(beam, "SPARE", 10**6):
+    with mock.patch.multiple(beam, SPARE=10**6, FEW=10**6):
         full = clf.predict_topk(X, k=k, shortlist_size=size)
     hits = [np.isin(a, b).mean() for a, b in zip(full.indices, top.indices, strict=True)]
     ks = (1, 3, 5) if k < 100 else (1, 3, 5, 100)

@@ -1,10 +1,15 @@
 """Canonical CSR: the one form in which sparse data travels through the package."""
 
 import itertools
+import os
 
 import numpy as np
 import scipy.sparse as sp
+from numba import njit
 
+# SKXMC_NUMBA_CACHE=0 compiles anew in each process, for where no cache can be written
+_CACHE = os.environ.get("SKXMC_NUMBA_CACHE", "1") != "0"
+_FLOAT, _INT = np.dtype(np.float32), np.dtype(np.int32)
 # Entries whose rows `normalize_rows` scales at once.
 _ENTRIES_AT_ONCE = 2**20
 
@@ -48,17 +53,28 @@ def is_plain_row(X, n_features: int) -> bool:
     """
     if not (sp.issparse(X) and X.format == "csr" and X.shape == (1, n_features)):
         return False
-    indices, data = X.indices, X.data
-    return bool(
-        data.dtype == np.float32
-        and indices.dtype == X.indptr.dtype == np.int32
-        and X.indptr[0] == 0
-        and X.indptr[1] == indices.size == data.size
-        and (indices.size == 0 or (indices[0] >= 0 and indices[-1] < n_features))
-        and (indices[1:] > indices[:-1]).all()
-        and np.isfinite(data).all()
-        and data.all()  # zeros are dropped: sums would round otherwise where they stand in between
-    )
+    indptr, indices, data = X.indptr, X.indices, X.data
+    if not (data.dtype == _FLOAT and indices.dtype == indptr.dtype == _INT):
+        return False
+    # a handful of NumPy's calls would take as long as the search does
+    return bool(_is_plain(indptr, indices, data, n_features))
+
+
+@njit(cache=_CACHE, nogil=True)
+def _is_plain(indptr, indices, data, n_features):
+    """Whether a row has ascending columns and finite values other than zero.
+
+    Zeros are dropped elsewhere: sums would round otherwise where they stand in between.
+    """
+    n = indices.shape[0]
+    if not (indptr[0] == 0 and indptr[1] == n and data.shape[0] == n):
+        return False
+    last = -1
+    for p in range(n):
+        if not (last < indices[p] < n_features and data[p] != 0 and np.isfinite(data[p])):
+            return False
+        last = indices[p]
+    return True
 
 
 def as_plain_row(X, n_features: int) -> sp.csr_array | None:

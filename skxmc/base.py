@@ -231,6 +231,9 @@ class BaseXMCClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         return float(precision_at_k(indicator_csr(y), top, k=1))
 
     def _check_k(self, k) -> int:
+        # what is right is told at once: the checks below take longer than a row's search
+        if type(k) is int and 1 <= k <= getattr(self, "n_labels_", 0):
+            return k
         check_is_fitted(self)
         check_int(self, "k", k, minimum=1)
         if k > self.n_labels_:

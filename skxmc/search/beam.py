@@ -8,11 +8,11 @@ import numba
 import numpy as np
 import scipy.sparse as sp
 
-from skxmc._sparse import as_csr
+from skxmc._sparse import as_csr, is_plain_row
 from skxmc.search.fused import _kernels
 from skxmc.search.graph import SearchGraph
 from skxmc.search.parts import FeatureTable, RankerColumns
-from skxmc.topk import TopK, empty_topk
+from skxmc.topk import TopK
 
 __all__ = [
     "ROWS_AT_ONCE",
@@ -218,7 +218,7 @@ def _search(
     ranker = _NO_RANKER if graph.ranker is None else graph.ranker
     powers = float(np.log(graph.alpha)), np.float32(graph.path_power), np.float32(ranker.share)
     indptr, indices, data = _NO_FEATURES if features is None else features
-    out = empty_topk(n_rows, k)
+    out = TopK(np.empty((n_rows, k), np.int64), np.empty((n_rows, k), np.float32))
 
     def run(start: int) -> None:
         rows = slice(start, min(start + ROWS_AT_ONCE, n_rows))
@@ -272,8 +272,10 @@ def warm_up() -> None:
     ranker = RankerColumns.from_rows(sp.csr_array(one), one[0], share=0.5, size=1)
     graph = SearchGraph.from_padded(one, one[0], 1.0, edges, one, one, one[0], encoder)
     graph = replace(graph, ranker=ranker)
+    row = as_csr(one)
+    is_plain_row(row, 1)
     for precision in (graph, graph.reduced()):
-        search_csr(precision, sp.csr_array(one), 1, beam_width=1)
+        search_csr(precision, row, 1, beam_width=1)
 
 
 def _csr_arrays(X: sp.csr_array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -77,7 +77,9 @@ def check_count(estimator: Any, name: str, minimum: int = 0) -> None:
 
 def check_n_jobs(estimator: Any) -> None:
     """Check the number of threads, which prediction reads too."""
-    if estimator.n_jobs is not None:
+    n_jobs = estimator.n_jobs
+    # what is right is told at once: this is asked with each query
+    if n_jobs is not None and not (type(n_jobs) is int and n_jobs != 0):
         check_int(estimator, "n_jobs", estimator.n_jobs)
         with blaming(estimator, "n_jobs", estimator.n_jobs):
             effective_n_jobs(estimator.n_jobs)

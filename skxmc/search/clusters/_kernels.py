@@ -27,6 +27,8 @@ _CACHE = os.environ.get("SKXMC_NUMBA_CACHE", "1") != "0"
 # a place or two too far back. And clusters from which bytes cost less than they save.
 SPARE = 8
 BYTES_FROM = 192
+# Bytes of clusters that stay in the first-level cache beside a row's.
+_NEAREST_CACHE = 2**14
 # What stands for zero in the bytes of clusters.
 _ZERO = np.float32(128.0)
 
@@ -34,7 +36,9 @@ _ZERO = np.float32(128.0)
 class ClusterScratch(NamedTuple):
     """Memory of one thread."""
 
-    numbers: np.ndarray  # (code_width,) int8, an embedding in whole numbers
+    numbers: np.ndarray  # (block, code_width) int8, embeddings in whole numbers
+    steps: np.ndarray  # (block,) float32, what these numbers are to be multiplied by
+    sums: np.ndarray  # (block,) float32, of these numbers
     logits: np.ndarray  # (block, n_clusters) float32
     names: np.ndarray  # (n_clusters,) int32, every cluster
     order: np.ndarray  # (n_clusters,) int32
@@ -54,7 +58,9 @@ def make_cluster_scratch(block: int, shape: tuple[int, int], beam_width: int) ->
     if n_clusters >= max(BYTES_FROM, 4 * beam_width):
         n_near = beam_width + SPARE + beam_width // 2
     return ClusterScratch(
-        np.empty(code_width, np.int8),
+        np.empty((block, code_width), np.int8),
+        np.empty(block, np.float32),
+        np.empty(block, np.float32),
         np.empty((block, n_clusters), np.float32),
         np.arange(n_clusters, dtype=np.int32),
         np.empty(n_clusters, np.int32),
@@ -84,15 +90,22 @@ def cluster_logits(embeddings, graph, scratch):
 
 @njit(cache=_CACHE, nogil=True)
 def _logits_by_bytes(embeddings, graph, scratch):
-    """Logits with embeddings and clusters in whole numbers."""
+    """Logits with embeddings and clusters in whole numbers.
+
+    All rows meet some clusters before they meet the next ones, which stay in the caches meanwhile.
+    """
     n_rows, n_clusters = embeddings.shape[0], scratch.logits.shape[1]
     numbers, logits, codes = scratch.numbers, scratch.logits, graph.cluster_codes
     for i in range(n_rows):
-        step, total = round_query(embeddings[i], numbers)
-        for start in range(0, n_clusters, 4):
-            c = min(start, n_clusters - 4)
-            products_of_four(codes, c, c + 1, c + 2, c + 3, numbers, logits[i, c:])
-        _scale(logits[i], _ZERO * total, step, graph)
+        scratch.steps[i], scratch.sums[i] = round_query(embeddings[i], numbers[i])
+    n_together = 4 * max(1, _NEAREST_CACHE // (4 * codes.shape[1]))
+    for first in range(0, n_clusters, n_together):
+        for i in range(n_rows):
+            for start in range(first, min(first + n_together, n_clusters), 4):
+                c = min(start, n_clusters - 4)
+                products_of_four(codes, c, c + 1, c + 2, c + 3, numbers[i], logits[i, c:])
+    for i in range(n_rows):
+        _scale(logits[i], _ZERO * scratch.sums[i], scratch.steps[i], graph)
 
 
 @njit(cache=_CACHE, nogil=True)
