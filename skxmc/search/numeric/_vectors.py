@@ -1,4 +1,4 @@
-"""Products of small whole numbers in vectors, spelt out for LLVM, which does not find them itself.
+"""What is spelt out for LLVM, which does not find it itself: products of whole numbers in vectors.
 
 Everything here is for any processor; where it has an instruction that multiplies bytes and adds
 four products at once, that is used.
@@ -9,7 +9,14 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
-__all__ = ["BYTES", "EDGES", "common_of_eight", "products_of_four", "products_of_four_halves"]
+__all__ = [
+    "BYTES",
+    "EDGES",
+    "common_of_eight",
+    "fetch",
+    "products_of_four",
+    "products_of_four_halves",
+]
 
 # Bytes, and edges, that a vector takes in.
 BYTES = 32
@@ -17,6 +24,24 @@ EDGES = 8
 _INT, _LONG = ir.IntType(32), ir.IntType(64)
 _BYTES = ir.VectorType(ir.IntType(8), BYTES)
 _WORDS = ir.VectorType(_LONG, EDGES)
+
+
+@intrinsic
+def fetch(typing_context, rows, row):
+    """Ask for the memory where a row of an array starts, without waiting for it."""
+
+    def generate(context, builder, signature, arguments):
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        places = [arguments[1]] + [_LONG(0)] * (signature.args[0].ndim - 1)
+        start = cgutils.get_item_pointer(context, builder, signature.args[0], array, places)
+        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), _INT, _INT, _INT])
+        call = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        # to read, into all caches, of data
+        where = builder.bitcast(start, ir.IntType(8).as_pointer())
+        builder.call(call, [where, _INT(0), _INT(3), _INT(1)])
+        return context.get_dummy_value()
+
+    return types.none(rows, types.intp), generate
 
 
 @intrinsic

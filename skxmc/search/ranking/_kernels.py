@@ -3,7 +3,8 @@
 Weights are kept by feature, so that a row reads the columns of its own features. A short column is
 read through. A long one is looked up, label by label: its entries are in the order of a hash of
 their labels, and a table of bits, eight an entry, tells at which hashes there is an entry. What a
-feature costs is hence bounded, however many labels it speaks for.
+feature costs is hence bounded, however many labels it speaks for. Memory is asked for a column
+ahead: half of the time would go by waiting.
 """
 
 import os
@@ -13,17 +14,22 @@ import numpy as np
 from numba import njit
 
 from skxmc.search.numeric._kernels import count_bits
+from skxmc.search.numeric._vectors import fetch
 
 # SKXMC_NUMBA_CACHE=0 compiles anew in each process, for where no cache can be written
 _CACHE = os.environ.get("SKXMC_NUMBA_CACHE", "1") != "0"
 # Entries from which a column has a table, and entries of a word of it.
 _LONG = 128
 _PER_WORD = 4
-# Reading an entry costs about a third of looking a label up.
-_LOOK_UP_COST = 3
+# Looking a label up takes the time of reading so many entries.
+_LOOK_UP_COST = 6
+# Entries up to which a column may be read through, however many labels are sought.
+_MOST_READ = 8192
+# Entries, and words, of a column that are asked for beforehand, and those of a line of the cache.
+_FIRST_ENTRIES, _FIRST_WORDS, _PER_LINE = 600, 400, 8
 # of columns: where entries and words start and stop
 _START, _STOP, _WORD, _WORD_STOP = range(4)
-_NEAR = np.uint64(4095)
+_NEAR = np.uint64(16383)
 _LOW_BITS, _HALF = np.uint64(31), np.uint64(32)
 _ONE = np.uint64(1)
 # Hits that are gathered before their weights are read.
@@ -43,9 +49,10 @@ class RankerArrays(NamedTuple):
 class RankScratch(NamedTuple):
     """Memory of one thread."""
 
-    near: np.ndarray  # (4096,) bool, last bits of the labels sought; False between rows
+    near: np.ndarray  # (16384,) bool, last bits of the labels sought; False between rows
     hashes: np.ndarray  # (n_ranked,) uint32, of these labels
-    margin: np.ndarray  # (n_ranked,) float32
+    margin: np.ndarray  # (n_ranked + 1,) float32; the last is for labels that are not sought
+    read: np.ndarray  # (_MOST_READ + 1,) int32, entries that may be of labels sought
     hit: np.ndarray  # (capacity, 3) int32, place of the label, of the entry, and the column's stop
     value: np.ndarray  # (capacity,) float32, of the feature
     name: np.ndarray  # (capacity,) int32, label of the entry
@@ -59,7 +66,8 @@ def make_rank_scratch(n_ranked: int) -> RankScratch:
     return RankScratch(
         np.zeros(int(_NEAR) + 1, np.bool_),
         np.empty(n_ranked, np.uint32),
-        np.empty(n_ranked, np.float32),
+        np.zeros(n_ranked + 1, np.float32),
+        np.empty(_MOST_READ + 1, np.int32),
         np.empty((capacity, 3), np.int32),
         np.empty(capacity, np.float32),
         np.empty(capacity, np.int32),
@@ -137,41 +145,72 @@ def add_margins(indptr, indices, data, i, heavy, ranker, label, n, mark, first, 
         n_used += np.float64(data[p] != 0)
     factor = 1.0 / np.sqrt(squares) if squares > 0 else 0.0
     mean = squares / max(1.0, n_used)
+    most_read = min(_LOOK_UP_COST * n, _MOST_READ)
     n_hits = 0
-    for p in range(indptr[i], indptr[i + 1]):
-        if (np.float64(data[p]) * np.float64(data[p]) >= mean) != heavy:
-            continue
-        value = np.float32(data[p] * factor)
-        column = ranker.columns[indices[p]]
-        start, stop = column[_START], column[_STOP]
-        if column[_WORD] == column[_WORD_STOP] or stop - start <= _LOOK_UP_COST * n:
-            n_hits = _read_column(ranker.entries, start, stop, value, mark, first, n_hits, scratch)
+    p = _next_feature(data, indptr[i], indptr[i + 1], mean, heavy)
+    while p < indptr[i + 1]:
+        following = _next_feature(data, p + 1, indptr[i + 1], mean, heavy)
+        if following < indptr[i + 1]:
+            _fetch_column(ranker, ranker.columns[indices[following]], most_read)
+        value, column = np.float32(data[p] * factor), ranker.columns[indices[p]]
+        if _is_read(column, most_read):
+            _read_column(ranker, column[_START], column[_STOP], value, mark, first, scratch)
         else:
             n_hits = _look_up(ranker.words, column, value, n, n_hits, scratch)
         if n_hits > _HITS:
             _add_hits(ranker, label, n_hits, scratch)
             n_hits = 0
+        p = following
     _add_hits(ranker, label, n_hits, scratch)
     for q in range(n):
         near[np.uint64(label[q]) & _NEAR] = False
 
 
 @njit(cache=_CACHE, nogil=True)
-def _read_column(entries, start, stop, value, mark, first, n_hits, scratch):
-    """Note the entries of the labels sought, of all in a column; returns how many hits there are.
+def _next_feature(data, p, stop, mean, heavy):
+    """Place of a row's next feature that is heavy, or that is not."""
+    while p < stop and (np.float64(data[p]) * np.float64(data[p]) >= mean) != heavy:
+        p += 1
+    return p
+
+
+@njit(cache=_CACHE, nogil=True)
+def _is_read(column, most_read):
+    """Whether a column is read through, rather than looked up."""
+    return column[_WORD] == column[_WORD_STOP] or column[_STOP] - column[_START] <= most_read
+
+
+@njit(cache=_CACHE, nogil=True)
+def _fetch_column(ranker, column, most_read):
+    """Bring what will be read of a column on its way into the caches."""
+    if _is_read(column, most_read):
+        stop = min(column[_STOP], column[_START] + _FIRST_ENTRIES)
+        for p in range(column[_START], stop, _PER_LINE):
+            fetch(ranker.entries, p)
+    else:
+        stop = min(column[_WORD_STOP], column[_WORD] + _FIRST_WORDS)
+        for w in range(column[_WORD], stop, _PER_LINE):
+            fetch(ranker.words, w)
+
+
+@njit(cache=_CACHE, nogil=True)
+def _read_column(ranker, start, stop, value, mark, first, scratch):
+    """Add the products of a column whose entries are all read.
 
     The last bits of a label are looked at first: where there are a million, their marks are far.
+    Written without branches: which entry is of a label sought is nothing to guess.
     """
-    near, hit = scratch.near, scratch.hit
+    near, read, margin = scratch.near, scratch.read, scratch.margin
+    entries, weights = ranker.entries, ranker.weights
+    n = np.int64(0)
     for p in range(np.uint64(start), np.uint64(stop)):
-        name = entries[p, 0]
-        if near[np.uint64(name) & _NEAR]:
-            q = mark[name] - first
-            if q >= 0:
-                hit[n_hits, 0], hit[n_hits, 1], hit[n_hits, 2] = q, p, stop
-                scratch.value[n_hits] = value
-                n_hits += 1
-    return n_hits
+        read[n] = p
+        n += near[np.uint64(entries[p, 0]) & _NEAR]
+    nowhere = margin.shape[0] - 1
+    for h in range(n):
+        entry = np.uint64(read[h])
+        q = mark[entries[entry, 0]] - first
+        margin[q if q >= 0 else nowhere] += value * weights[entry, 1]
 
 
 @njit(cache=_CACHE, nogil=True)
