@@ -7,7 +7,7 @@ with -1 at the end; each row is owned by one thread.
 import numpy as np
 from numba import njit, prange
 
-from skxmc.ops._kernels import largest, row_length
+from skxmc.ops._kernels import largest, next_turn, row_length
 
 _FAST = {"reassoc", "contract", "nsz"}
 # e^x = 2^k e^r with k = round(x / log 2); log 2 in two parts, the first of few digits
@@ -16,68 +16,76 @@ _LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
 _LOWEST = np.float32(-87.0)
 
 
+@njit(cache=True, parallel=True)
+def balanced_splits(csr, rows, bounds, seeds, n_iterations, n_parts):
+    """Split each node rows[bounds[t]:bounds[t + 1]] by `balanced_split`, in place.
+
+    `csr` = (indptr, indices, data, n_features); seeds[t] are places in node t. Threads take nodes
+    in turns, each with its own scratch.
+    """
+    counter = np.zeros(1, dtype=np.int64)
+    for _ in prange(n_parts):
+        sums = np.zeros((csr[3], 2))
+        t = next_turn(counter)
+        while t < seeds.shape[0]:
+            node = rows[bounds[t] : bounds[t + 1]]
+            if node.shape[0] > 1:
+                node[:] = balanced_split(csr, node, seeds[t], n_iterations, sums)
+            t = next_turn(counter)
+
+
 @njit(cache=True)
-def balanced_split(indptr, indices, data, rows, seed_a, seed_b, n_iterations, direction):
+def balanced_split(csr, rows, seeds, n_iterations, sums):
     """Split `rows` into two halves by spherical 2-means with balanced assignment.
 
-    `direction` is scratch of one float64 a feature, all zero, and is handed back all zero. Returns
-    `rows` reordered: its first half (rounded up) is the left child.
+    `sums` (n_features, 2) is scratch, all zero, and is handed back all zero: the sums of both
+    halves. Returns `rows` reordered: its first half (rounded up) is the left child.
     """
     n_rows = rows.shape[0]
     half = (n_rows + 1) // 2
     order = np.arange(n_rows)
-    scores = np.empty(n_rows)
+    scores = _preferences(csr, rows, seeds, 1, sums)
     for iteration in range(n_iterations + 1):
-        # the difference of the two normalised centres is all that an assignment needs
-        if iteration == 0:
-            _add(indptr, indices, data, rows[seed_a], 1.0, direction)
-            _add(indptr, indices, data, rows[seed_b], -1.0, direction)
-        else:
-            _add_difference(indptr, indices, data, rows, order, half, direction)
-        for r in range(n_rows):
-            total = 0.0
-            for p in range(indptr[rows[r]], indptr[rows[r] + 1]):
-                total += data[p] * direction[indices[p]]
-            scores[r] = -total
-        for r in range(n_rows):
-            for p in range(indptr[rows[r]], indptr[rows[r] + 1]):
-                direction[indices[p]] = 0.0
         new_order = np.argsort(scores, kind="mergesort")
         if iteration > 0 and _same_split(order, new_order, half, n_rows):
             break
         order = new_order
+        if iteration < n_iterations:
+            scores = _preferences(csr, rows, order, half, sums)
     return rows[order]
 
 
 @njit(cache=True)
-def _add(indptr, indices, data, row, weight, target):
-    for p in range(indptr[row], indptr[row + 1]):
-        target[indices[p]] += weight * data[p]
+def _preferences(csr, rows, members, half, sums):
+    """Product of each row with the right centre less that with the left, both of length 1.
 
-
-@njit(cache=True)
-def _add_difference(indptr, indices, data, rows, order, half, direction):
-    """Direction = left centre / |left centre| - right centre / |right centre|."""
-    n_rows = rows.shape[0]
-    norms = np.zeros(2)
+    Centres are the sums of the rows at the first `half` of the places `members`, and of those at
+    the others. The square of a sum's length is the sum of its products with its members.
+    """
+    indptr, indices, data, _ = csr
+    for m in range(members.shape[0]):
+        side = 0 if m < half else 1
+        row = rows[members[m]]
+        for p in range(indptr[row], indptr[row + 1]):
+            sums[indices[p], side] += data[p]
+    products = np.zeros((rows.shape[0], 2))
+    for r in range(rows.shape[0]):
+        left, right = 0.0, 0.0
+        for p in range(indptr[rows[r]], indptr[rows[r] + 1]):
+            left += data[p] * sums[indices[p], 0]
+            right += data[p] * sums[indices[p], 1]
+        products[r, 0], products[r, 1] = left, right
+    inverse = np.zeros(2)
+    for m in range(members.shape[0]):
+        side = 0 if m < half else 1
+        inverse[side] += products[members[m], side]
+        row = rows[members[m]]
+        for p in range(indptr[row], indptr[row + 1]):
+            sums[indices[p], 0] = 0.0
+            sums[indices[p], 1] = 0.0
     for side in range(2):
-        start, stop = (0, half) if side == 0 else (half, n_rows)
-        for r in range(start, stop):
-            _add(indptr, indices, data, rows[order[r]], 1.0, direction)
-        # each feature's square is counted once: its entry is cleared when met
-        for r in range(start, stop):
-            row = rows[order[r]]
-            for p in range(indptr[row], indptr[row + 1]):
-                value = direction[indices[p]]
-                norms[side] += value * value
-                direction[indices[p]] = 0.0
-    for side in range(2):
-        start, stop = (0, half) if side == 0 else (half, n_rows)
-        weight = 1.0 if side == 0 else -1.0
-        if norms[side] > 0:
-            weight /= np.sqrt(norms[side])
-        for r in range(start, stop):
-            _add(indptr, indices, data, rows[order[r]], weight, direction)
+        inverse[side] = 1.0 / np.sqrt(inverse[side]) if inverse[side] > 0 else 1.0
+    return inverse[1] * products[:, 1] - inverse[0] * products[:, 0]
 
 
 @njit(cache=True)
