@@ -16,7 +16,7 @@ _FAST = {"reassoc", "contract", "nsz"}
 @njit(cache=True, parallel=True)
 def fit_labels(
     csr, n_features, pairs, labels, draws, seeds, costs, tol, max_iter, threshold, starts, out,
-    turns, n_parts,
+    order, counter, n_parts,
 ):  # fmt: skip
     """Train the SVM of each of `labels`, and write its weights of at least `threshold`.
 
@@ -24,19 +24,18 @@ def fit_labels(
     positives and hard negatives of each label, to which `draws[t]` further rows are drawn. A drawn
     row stands for its share of all that were not. `costs` = (negative, positive of each label). The
     weights of labels[t] are written to `out` = (features, weights, lengths, biases) from starts[t]
-    on. `n_parts` threads, each with its own scratch, take labels in the order of `turns`, which
-    should begin with those that take longest.
+    on. `n_parts` threads, each with its own scratch, take labels in turns, in an `order` that
+    should begin with those that take longest; the `counter` of turns starts at 0.
     """
     pair_indptr, pair_rows, pair_positive = pairs
     out_features, out_weights, lengths, biases = out
     n_rows = csr[0].shape[0] - 1
-    counter = np.zeros(1, dtype=np.int64)
     for _ in prange(n_parts):
         slot = np.full(n_features, -1, dtype=np.int32)
         used = np.zeros(n_rows, dtype=np.bool_)
         turn = next_turn(counter)
         while turn < labels.shape[0]:
-            t = turns[turn]
+            t = order[turn]
             start, stop = pair_indptr[labels[t]], pair_indptr[labels[t] + 1]
             rows = _with_drawn(pair_rows[start:stop], draws[t], used, seeds[t])
             own_costs = (costs[0], costs[1][t])

@@ -79,7 +79,7 @@ def fit_svms(
             csr, n_features, positive, np.arange(first, last), draws[first:last],
             seeds[first:last], (settings.cost_negative, settings.cost_positive[first:last]),
             settings.tol, settings.max_iter, settings.threshold, starts, out,
-            np.argsort(-n_rows_of[first:last], kind="stable"), n_threads,
+            np.argsort(-n_rows_of[first:last], kind="stable"), np.zeros(1, np.int64), n_threads,
         )  # fmt: skip
         ends = starts[:-1] + lengths[first:last]
         kept = [slice(*own) for own in zip(starts[:-1], ends, strict=True)]

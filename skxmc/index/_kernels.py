@@ -17,13 +17,12 @@ _LOWEST = np.float32(-87.0)
 
 
 @njit(cache=True, parallel=True)
-def balanced_splits(csr, rows, bounds, seeds, n_iterations, n_parts):
+def balanced_splits(csr, rows, bounds, seeds, n_iterations, counter, n_parts):
     """Split each node rows[bounds[t]:bounds[t + 1]] by `balanced_split`, in place.
 
-    `csr` = (indptr, indices, data, n_features); seeds[t] are places in node t. Threads take nodes
-    in turns, each with its own scratch.
+    `csr` = (indptr, indices, data, n_features); seeds[t] are places in node t. `n_parts` threads,
+    each with its own scratch, take nodes in turns; the `counter` of these starts at 0.
     """
-    counter = np.zeros(1, dtype=np.int64)
     for _ in prange(n_parts):
         sums = np.zeros((csr[3], 2))
         t = next_turn(counter)
@@ -44,23 +43,24 @@ def balanced_split(csr, rows, seeds, n_iterations, sums):
     n_rows = rows.shape[0]
     half = (n_rows + 1) // 2
     order = np.arange(n_rows)
-    scores = _preferences(csr, rows, seeds, 1, sums)
+    scores = _preferences(csr, rows, seeds, 1, False, sums)
     for iteration in range(n_iterations + 1):
         new_order = np.argsort(scores, kind="mergesort")
         if iteration > 0 and _same_split(order, new_order, half, n_rows):
             break
         order = new_order
         if iteration < n_iterations:
-            scores = _preferences(csr, rows, order, half, sums)
+            scores = _preferences(csr, rows, order, half, True, sums)
     return rows[order]
 
 
 @njit(cache=True)
-def _preferences(csr, rows, members, half, sums):
-    """Product of each row with the right centre less that with the left, both of length 1.
+def _preferences(csr, rows, members, half, unit, sums):
+    """Product of each row with the right centre less that with the left.
 
     Centres are the sums of the rows at the first `half` of the places `members`, and of those at
-    the others. The square of a sum's length is the sum of its products with its members.
+    the others, brought to length 1 if `unit`. The square of a sum's length is the sum of its
+    products with its members.
     """
     indptr, indices, data, _ = csr
     for m in range(members.shape[0]):
@@ -75,16 +75,17 @@ def _preferences(csr, rows, members, half, sums):
             left += data[p] * sums[indices[p], 0]
             right += data[p] * sums[indices[p], 1]
         products[r, 0], products[r, 1] = left, right
-    inverse = np.zeros(2)
+    squares, inverse = np.zeros(2), np.ones(2)
     for m in range(members.shape[0]):
         side = 0 if m < half else 1
-        inverse[side] += products[members[m], side]
+        squares[side] += products[members[m], side]
         row = rows[members[m]]
         for p in range(indptr[row], indptr[row + 1]):
             sums[indices[p], 0] = 0.0
             sums[indices[p], 1] = 0.0
     for side in range(2):
-        inverse[side] = 1.0 / np.sqrt(inverse[side]) if inverse[side] > 0 else 1.0
+        if unit and squares[side] > 0:
+            inverse[side] /= np.sqrt(squares[side])
     return inverse[1] * products[:, 1] - inverse[0] * products[:, 0]
 
 
@@ -126,7 +127,8 @@ def exp_row(values, shift, out):
 
 
 @njit(cache=True, fastmath=_FAST)
-def _sum(values):
+def sum_row(values):
+    """Sum some numbers, many at a time."""
     total = np.float32(0.0)
     for j in range(values.shape[0]):
         total += values[j]
@@ -145,7 +147,7 @@ def edge_weights(logits, edges, rows, log_gain, log_weights, log_sums):
         row, out = logits[c, :n], log_weights[c, :n]
         highest = largest(row)
         exp_row(row, highest, out)
-        log_sums[c] = highest + np.log(_sum(out))
+        log_sums[c] = highest + np.log(sum_row(out))
         offset = log_gain - log_sums[c]
         for e in range(n):
             out[e] = min(row[e] + offset, np.float32(0.0))
@@ -166,6 +168,6 @@ def edge_weights_backward(logits, edges, rows, log_gain, log_sums, grad):
         bound = log_sums[c] - log_gain
         for e in range(n):
             target[e] = target[e] if row[e] <= bound else np.float32(0.0)
-        total = _sum(target)
+        total = sum_row(target)
         for e in range(n):
             target[e] -= total * shares[e]

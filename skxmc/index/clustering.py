@@ -118,7 +118,8 @@ def balanced_kmeans(
     rows, bounds = np.arange(centroids.shape[0]), np.array([0, centroids.shape[0]])
     while bounds.size <= n_clusters:
         seeds = np.array([_seeds(size, rng) for size in np.diff(bounds)])
-        balanced_splits(csr, rows, bounds, seeds, n_iterations, numba.get_num_threads())
+        turns = (np.zeros(1, dtype=np.int64), numba.get_num_threads())
+        balanced_splits(csr, rows, bounds, seeds, n_iterations, *turns)
         middles = (bounds[:-1] + bounds[1:] + 1) // 2
         bounds = np.append(np.column_stack((bounds[:-1], middles)), bounds[-1])
     assignment = np.empty(centroids.shape[0], dtype=np.int64)

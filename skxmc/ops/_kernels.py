@@ -23,7 +23,8 @@ def next_turn(typingctx, counter):
     """Take a number: counter[0] before it is raised by 1, which no other thread gets as well.
 
     Threads that take their work in turns are all done at about the same time, however unequal it
-    is. What a turn does must not depend on who takes it.
+    is. What a turn does must not depend on who takes it. The counter is to come from outside of the
+    parallel function, which does not know that it changes.
     """
 
     def generate(context, builder, signature, arguments):
@@ -81,6 +82,20 @@ def grouped_dot(touched, starts, rows, positions, queries, table, bias, out):
 
 
 @njit(cache=True)
+def cut_rows(indptr, indices, data, rows):
+    """Take rows of CSR as indptr, indices and data, without the checks that SciPy makes."""
+    starts = np.zeros(rows.shape[0] + 1, dtype=indptr.dtype)
+    for r in range(rows.shape[0]):
+        starts[r + 1] = starts[r] + indptr[rows[r] + 1] - indptr[rows[r]]
+    cut, values = np.empty(starts[-1], indices.dtype), np.empty(starts[-1], data.dtype)
+    for r in range(rows.shape[0]):
+        first, last = indptr[rows[r]], indptr[rows[r] + 1]
+        cut[starts[r] : starts[r + 1]] = indices[first:last]
+        values[starts[r] : starts[r + 1]] = data[first:last]
+    return starts, cut, values
+
+
+@njit(cache=True)
 def group_by_column(indptr, indices, n_columns):
     """Group the entries of a CSR pattern by column, columns ascending, entries in their order.
 
@@ -96,7 +111,7 @@ def group_by_column(indptr, indices, n_columns):
     row_of = np.empty(nnz, dtype=np.int32)
     for i in range(indptr.shape[0] - 1):
         row_of[indptr[i] : indptr[i + 1]] = i
-    columns, rows, positions = indices, row_of, np.arange(nnz).astype(np.int32)
+    columns, rows, positions = indices.copy(), row_of, np.arange(nnz).astype(np.int32)
     shift = 0
     while (n_columns - 1) >> shift > 0:
         columns, rows, positions = _sort_by_digit(columns, rows, positions, shift, bits)
