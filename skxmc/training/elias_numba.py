@@ -52,10 +52,12 @@ def losses(
     """
     index, (embeddings, pattern, parents, seed) = model.index, batch
     n_taught = rows_taught(embeddings.shape[0], index.n_clusters)
-    taught = index.logits(embeddings[:n_taught])
+    # a slice of all rows would cost its backward a copy
+    whole = n_taught == embeddings.shape[0]
+    taught = index.logits(embeddings if whole else embeddings[:n_taught])
     with torch.no_grad():
-        others = index.logits(embeddings[n_taught:])
-    beams, recall = _follow((taught, others), pattern, parents, rates.beam_width, index.alpha)
+        others = [] if whole else [index.logits(embeddings[n_taught:])]
+    beams, recall = _follow([taught, *others], pattern, parents, rates.beam_width, index.alpha)
     edges = _weigh(index, beams)
     keys = _explored(index, edges, seed, rates.exploration)
     scores = np.minimum(beams.log_scores, np.float32(0))
@@ -75,11 +77,11 @@ def losses(
 
 
 def _follow(
-    logits: tuple[Tensor, Tensor], pattern: Pattern, parents: Tensor, width: int, alpha: float
+    logits: list[Tensor], pattern: Pattern, parents: Tensor, width: int, alpha: float
 ) -> tuple[_Beams, Tensor]:
     """Find the clusters each row follows, and the share of the positives the beam alone found.
 
-    `logits` come in two runs of rows.
+    `logits` come in runs of rows.
     """
     n_clusters, n_rows = logits[0].shape[1], sum(part.shape[0] for part in logits)
     own, width = parents.numpy()[pattern.indices], min(width, n_clusters)

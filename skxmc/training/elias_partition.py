@@ -88,7 +88,9 @@ class PartitionObjective(StageObjective):
         embeddings = dropout(embeddings.float(), rates.dropout)
         classification = self.mining.mined_loss(embeddings, positives)
         n_rows = rows_taught(rows.size, model.index.n_clusters)
-        logits = model.index.logits(embeddings[:n_rows])
+        # a slice of all rows would cost its backward a copy
+        some = embeddings if n_rows == rows.size else embeddings[:n_rows]
+        logits = model.index.logits(some)
         taught = positives.cut(slice(0, n_rows))
         find = self._paths_in_one_sweep if self.device.type == "cpu" else self._paths
         path, recall = find(logits, taught)
