@@ -59,34 +59,50 @@ def _preferences(csr, rows, members, half, unit, sums):
     """Product of each row with the right centre less that with the left.
 
     Centres are the sums of the rows at the first `half` of the places `members`, and of those at
-    the others, brought to length 1 if `unit`. The square of a sum's length is the sum of its
-    products with its members.
+    the others, brought to length 1 if `unit`.
     """
+    _add_up(csr, rows, members, half, sums)
+    products = _products(csr, rows, sums)
+    _clear(csr, rows[members], sums)
+    if unit:
+        for side in range(2):
+            # the square of a sum's length is the sum of its products with its members
+            own = members[:half] if side == 0 else members[half:]
+            square = products[own, side].sum()
+            if square > 0:
+                products[:, side] /= np.sqrt(square)
+    return products[:, 1] - products[:, 0]
+
+
+@njit(cache=True)
+def _add_up(csr, rows, members, half, sums):
     indptr, indices, data, _ = csr
     for m in range(members.shape[0]):
         side = 0 if m < half else 1
         row = rows[members[m]]
         for p in range(indptr[row], indptr[row + 1]):
             sums[indices[p], side] += data[p]
-    products = np.zeros((rows.shape[0], 2))
+
+
+@njit(cache=True)
+def _products(csr, rows, sums):
+    indptr, indices, data, _ = csr
+    products = np.empty((rows.shape[0], 2))
     for r in range(rows.shape[0]):
         left, right = 0.0, 0.0
         for p in range(indptr[rows[r]], indptr[rows[r] + 1]):
             left += data[p] * sums[indices[p], 0]
             right += data[p] * sums[indices[p], 1]
         products[r, 0], products[r, 1] = left, right
-    squares, inverse = np.zeros(2), np.ones(2)
-    for m in range(members.shape[0]):
-        side = 0 if m < half else 1
-        squares[side] += products[members[m], side]
-        row = rows[members[m]]
+    return products
+
+
+@njit(cache=True)
+def _clear(csr, rows, sums):
+    indptr, indices, _, _ = csr
+    for row in rows:
         for p in range(indptr[row], indptr[row + 1]):
-            sums[indices[p], 0] = 0.0
-            sums[indices[p], 1] = 0.0
-    for side in range(2):
-        if unit and squares[side] > 0:
-            inverse[side] /= np.sqrt(squares[side])
-    return inverse[1] * products[:, 1] - inverse[0] * products[:, 0]
+            sums[indices[p], 0], sums[indices[p], 1] = 0.0, 0.0
 
 
 @njit(cache=True)

@@ -12,10 +12,9 @@ from numba.extending import intrinsic
 _FAST = {"reassoc", "contract", "nsz"}
 # Learning rates that a bias moves by in one step at most.
 BIAS_BOUND = np.float32(30.0)
-# Bits of a digit of the radix sort, but as many as a column has where columns are few: that many
-# times the entries at most.
+# Digits of the radix sort.
 _BITS = 11
-_DENSE = 4
+_BUCKETS = 1 << _BITS
 
 
 @intrinsic
@@ -100,51 +99,40 @@ def group_by_column(indptr, indices, n_columns):
     """Group the entries of a CSR pattern by column, columns ascending, entries in their order.
 
     Ascending, so that the rows of a large table are met in the order they have in memory: by radix
-    sort, whose work does not grow with the table; in a single pass where the columns are not many
-    more than the entries. Returns the touched columns, the start of each one's group, and for each
-    grouped entry its row and its position.
+    sort, whose work does not grow with the table. Returns the touched columns, the start of each
+    one's group, and for each grouped entry its row and its position.
     """
     nnz = indices.shape[0]
-    bits = _BITS
-    while n_columns <= _DENSE * nnz and 1 << bits < n_columns:
-        bits += 1
+    positions = np.arange(nnz).astype(np.int32)
+    other = np.empty(nnz, dtype=np.int32)
+    shift = 0
+    while (n_columns - 1) >> shift > 0:
+        cursor = np.zeros(_BUCKETS + 1, dtype=np.int64)
+        for p in range(nnz):
+            cursor[((indices[p] >> shift) & (_BUCKETS - 1)) + 1] += 1
+        for bucket in range(_BUCKETS):
+            cursor[bucket + 1] += cursor[bucket]
+        for q in range(nnz):
+            p = positions[q]
+            bucket = (indices[p] >> shift) & (_BUCKETS - 1)
+            other[cursor[bucket]] = p
+            cursor[bucket] += 1
+        positions, other = other, positions
+        shift += _BITS
     row_of = np.empty(nnz, dtype=np.int32)
     for i in range(indptr.shape[0] - 1):
         row_of[indptr[i] : indptr[i + 1]] = i
-    columns, rows, positions = indices.copy(), row_of, np.arange(nnz).astype(np.int32)
-    shift = 0
-    while (n_columns - 1) >> shift > 0:
-        columns, rows, positions = _sort_by_digit(columns, rows, positions, shift, bits)
-        shift += bits
     touched = np.empty(nnz, dtype=indices.dtype)
     starts = np.empty(nnz + 1, dtype=np.int64)
     n_touched = 0
     for q in range(nnz):
-        # without a branch: what is no first entry is written over
-        touched[n_touched], starts[n_touched] = columns[q], q
-        n_touched += q == 0 or columns[q] != columns[q - 1]
+        column = indices[positions[q]]
+        if n_touched == 0 or column != touched[n_touched - 1]:
+            touched[n_touched] = column
+            starts[n_touched] = q
+            n_touched += 1
     starts[n_touched] = nnz
-    return touched[:n_touched], starts[: n_touched + 1], rows, positions
-
-
-@njit(cache=True)
-def _sort_by_digit(columns, rows, positions, shift, bits):
-    """Sort entries by some bits of their columns, equal ones in the order they have."""
-    nnz, mask = columns.shape[0], (1 << bits) - 1
-    cursor = np.zeros((1 << bits) + 1, dtype=np.int64)
-    for q in range(nnz):
-        cursor[((columns[q] >> shift) & mask) + 1] += 1
-    for digit in range(mask):
-        cursor[digit + 1] += cursor[digit]
-    to_columns, to_rows = np.empty_like(columns), np.empty_like(rows)
-    to_positions = np.empty_like(positions)
-    for q in range(nnz):
-        digit = (columns[q] >> shift) & mask
-        place = cursor[digit]
-        cursor[digit] += 1
-        to_columns[place], to_rows[place] = columns[q], rows[q]
-        to_positions[place] = positions[q]
-    return to_columns, to_rows, to_positions
+    return touched[:n_touched], starts[: n_touched + 1], row_of[positions], positions
 
 
 @njit(cache=True, fastmath=_FAST)

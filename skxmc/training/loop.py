@@ -193,22 +193,20 @@ class Trainer:
 
     def _step(self, rows, optimizer, tables, factor) -> dict[str, Tensor]:
         device = _device_of(self.objective.module)
-        groups = optimizer.param_groups if optimizer else []
-        dense = [parameter for group in groups for parameter in group["params"]]
         half = self.plan.precision == "bfloat16"
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
             loss, scalars = self.objective.loss(rows)
         # elsewhere a look at the loss waits for the device: a loss that is lost stays so
         if device.type == "cpu" or self._n_steps % _LOOK_EVERY == 0:
             _check_finite(loss)
-        # what `zero_grad` of optimiser or module does, without its bookkeeping
-        for parameter in dense:
-            parameter.grad = None
+        if optimizer:
+            optimizer.zero_grad(set_to_none=True)
         for table in tables:
             table.backward_factor = factor * self.objective.table_factor
         loss.backward()
         if optimizer:
             if self.plan.max_grad_norm is not None:
+                dense = [p for group in optimizer.param_groups for p in group["params"]]
                 nn.utils.clip_grad_norm_(dense, self.plan.max_grad_norm)
             optimizer.step()
         for table in tables:
@@ -286,9 +284,7 @@ class _Meter:
 
     def add(self, scalars: dict[str, Tensor], weight: int) -> None:
         for name, value in scalars.items():
-            # the first sum is a tensor of its own
-            weighed = value * weight
-            self.sums[name] = self.sums[name].add_(weighed) if name in self.sums else weighed
+            self.sums[name] = self.sums.get(name, 0.0) + value.float() * weight
         self.weight += weight
 
     def means(self) -> dict[str, float]:

@@ -34,12 +34,12 @@ def test_group_by_column_against_numpy(problem):
     assert starts[-1] == columns.size
 
 
-@pytest.mark.parametrize("n_columns", [1, 2048, 2049, 5000, 3_000_000])
+@pytest.mark.parametrize("n_columns", [1, 2048, 2049, 3_000_000])
 @pytest.mark.parametrize("dtype", [np.int32, np.int64])
 def test_groups_of_many_columns(n_columns, dtype):
-    """About as many columns as entries, and many more; up to the last one."""
+    """More columns than the radix sort has buckets, up to the last one."""
     rng = np.random.default_rng(0)
-    columns = np.append(rng.integers(0, n_columns, 2000), [n_columns - 1, 0]).astype(dtype)
+    columns = np.append(rng.integers(0, n_columns, 500), [n_columns - 1, 0]).astype(dtype)
     indptr = np.array([0, 100, 100, columns.size])
     touched, starts, rows, positions = _kernels.group_by_column(indptr, columns, n_columns)
     order = np.argsort(columns, kind="stable")
