@@ -31,20 +31,6 @@ def as_csr(X, dtype=np.float32) -> sp.csr_array:
     return out
 
 
-def cut_rows(X: sp.csr_array, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Take rows of canonical CSR as indptr, indices and data.
-
-    Several times cheaper than `X[rows]`, which checks its arguments and its answer, where the rows
-    are those of a mini-batch.
-    """
-    starts = X.indptr[rows]
-    lengths = X.indptr[rows + 1] - starts
-    indptr = np.zeros(rows.size + 1, dtype=X.indptr.dtype)
-    np.cumsum(lengths, out=indptr[1:])
-    places = np.arange(indptr[-1]) + np.repeat(starts - indptr[:-1], lengths)
-    return indptr, X.indices[places], X.data[places]
-
-
 def is_plain_row(X, n_features: int) -> bool:
     """Whether X is one row that needs no change and no complaint.
 

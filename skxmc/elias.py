@@ -293,7 +293,7 @@ class EliasClassifier(BaseTrainedClassifier):
             recipe = SparseRanker() if wanted else None
         if recipe is not None:
             self.ranker_ = self._fit_ranker(copy.deepcopy(recipe), X, Y)
-            self._frozen = self._freeze(self.model_)
+            self._frozen = self._with_ranker(self._frozen)
 
     def _check_ranker(self, X: Any) -> None:
         if isinstance(self.ranker, SparseRanker):
@@ -321,7 +321,9 @@ class EliasClassifier(BaseTrainedClassifier):
         return ranker.fit(as_csr(X), Y, found)
 
     def _freeze(self, model: EliasModel) -> SearchGraph:
-        graph = freeze(model)
+        return self._with_ranker(freeze(model))
+
+    def _with_ranker(self, graph: SearchGraph) -> SearchGraph:
         if self.ranker_ is None:
             return graph
         weight, bias, share = self.ranker_.weight_, self.ranker_.bias_, self.ranker_.share_

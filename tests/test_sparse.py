@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from skxmc._sparse import as_csr, as_plain_row, cut_rows, is_plain_row, normalize_rows
+from skxmc._sparse import as_csr, as_plain_row, is_plain_row, normalize_rows
 
 DENSE = hnp.arrays(
     np.float64,
@@ -127,18 +127,6 @@ def test_plain_rows_are_told_from_all_others(csr_container):
     assert changed.has_canonical_format
     changed.indices[:] = [3, 1]
     assert not is_plain_row(changed, 5)
-
-
-@given(DENSE, st.lists(st.integers(0, 5), max_size=8))
-def test_rows_are_cut_as_scipy_cuts_them(dense, rows):
-    X = as_csr(dense)
-    rows = np.array(rows, dtype=np.int64) % X.shape[0]
-    indptr, indices, data = cut_rows(X, rows)
-    expected = X[rows]
-    assert np.array_equal(indptr, expected.indptr)
-    assert np.array_equal(indices, expected.indices)
-    assert np.array_equal(data, expected.data)
-    assert indptr.dtype == indices.dtype == np.int32
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.uint8])

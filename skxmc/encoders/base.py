@@ -16,7 +16,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from skxmc._sparse import cut_rows
+from skxmc.ops._kernels import cut_rows
 from skxmc.ops.row_table import CsrBatch
 from skxmc.ops.transfer import to_device
 
@@ -256,4 +256,5 @@ def module_width(module: nn.Module, X: Any) -> int:
 
 def csr_batch(X: sp.csr_array, rows: np.ndarray, device: torch.device | str) -> CsrBatch:
     """Cut rows out of a canonical CSR array as tensors on `device`."""
-    return CsrBatch(*(to_device(a, device) for a in cut_rows(X, rows)))
+    arrays = cut_rows(X.indptr, X.indices, X.data, rows)
+    return CsrBatch(*(to_device(array, device) for array in arrays))

@@ -8,13 +8,15 @@ order, so results do not depend on the number of threads. Signatures are lazy: r
 import numpy as np
 from numba import njit, prange
 
+from skxmc.ops._kernels import next_turn
+
 _FAST = {"reassoc", "contract", "nsz"}
 
 
 @njit(cache=True, parallel=True)
 def fit_labels(
     csr, n_features, pairs, labels, draws, seeds, costs, tol, max_iter, threshold, starts, out,
-    n_parts,
+    order, counter, n_parts,
 ):  # fmt: skip
     """Train the SVM of each of `labels`, and write its weights of at least `threshold`.
 
@@ -22,15 +24,18 @@ def fit_labels(
     positives and hard negatives of each label, to which `draws[t]` further rows are drawn. A drawn
     row stands for its share of all that were not. `costs` = (negative, positive of each label). The
     weights of labels[t] are written to `out` = (features, weights, lengths, biases) from starts[t]
-    on. Labels are dealt to `n_parts` threads, each with its own scratch.
+    on. `n_parts` threads, each with its own scratch, take labels in turns, in an `order` that
+    should begin with those that take longest; the `counter` of turns starts at 0.
     """
     pair_indptr, pair_rows, pair_positive = pairs
     out_features, out_weights, lengths, biases = out
     n_rows = csr[0].shape[0] - 1
-    for part in prange(n_parts):
+    for _ in prange(n_parts):
         slot = np.full(n_features, -1, dtype=np.int32)
         used = np.zeros(n_rows, dtype=np.bool_)
-        for t in range(part, labels.shape[0], n_parts):
+        turn = next_turn(counter)
+        while turn < labels.shape[0]:
+            t = order[turn]
             start, stop = pair_indptr[labels[t]], pair_indptr[labels[t] + 1]
             rows = _with_drawn(pair_rows[start:stop], draws[t], used, seeds[t])
             own_costs = (costs[0], costs[1][t])
@@ -45,6 +50,7 @@ def fit_labels(
                     out_features[position], out_weights[position] = features[j], weights[j]
                     position += 1
             lengths[t] = position - starts[t]
+            turn = next_turn(counter)
 
 
 @njit(cache=True)

@@ -66,6 +66,7 @@ def fit_svms(
     seeds = _seeds(pairs, seed)
     csr = (X.indptr, X.indices, X.data)
     positive = (pairs.indptr, pairs.indices, pairs.data > 1)
+    n_rows_of = np.diff(pairs.indptr) + draws
     bias = np.zeros(n_labels, dtype=np.float32)
     lengths = np.zeros(n_labels, dtype=np.int64)
     parts = [(np.empty(0, np.int32), np.empty(0, np.float32))]
@@ -77,7 +78,8 @@ def fit_svms(
         _kernels.fit_labels(
             csr, n_features, positive, np.arange(first, last), draws[first:last],
             seeds[first:last], (settings.cost_negative, settings.cost_positive[first:last]),
-            settings.tol, settings.max_iter, settings.threshold, starts, out, n_threads,
+            settings.tol, settings.max_iter, settings.threshold, starts, out,
+            np.argsort(-n_rows_of[first:last], kind="stable"), np.zeros(1, np.int64), n_threads,
         )  # fmt: skip
         ends = starts[:-1] + lengths[first:last]
         kept = [slice(*own) for own in zip(starts[:-1], ends, strict=True)]

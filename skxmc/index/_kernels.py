@@ -7,7 +7,7 @@ with -1 at the end; each row is owned by one thread.
 import numpy as np
 from numba import njit, prange
 
-from skxmc.ops._kernels import largest, row_length
+from skxmc.ops._kernels import largest, next_turn, row_length
 
 _FAST = {"reassoc", "contract", "nsz"}
 # e^x = 2^k e^r with k = round(x / log 2); log 2 in two parts, the first of few digits
@@ -16,68 +16,93 @@ _LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
 _LOWEST = np.float32(-87.0)
 
 
+@njit(cache=True, parallel=True)
+def balanced_splits(csr, rows, bounds, seeds, n_iterations, counter, n_parts):
+    """Split each node rows[bounds[t]:bounds[t + 1]] by `balanced_split`, in place.
+
+    `csr` = (indptr, indices, data, n_features); seeds[t] are places in node t. `n_parts` threads,
+    each with its own scratch, take nodes in turns; the `counter` of these starts at 0.
+    """
+    for _ in prange(n_parts):
+        sums = np.zeros((csr[3], 2))
+        t = next_turn(counter)
+        while t < seeds.shape[0]:
+            node = rows[bounds[t] : bounds[t + 1]]
+            if node.shape[0] > 1:
+                node[:] = balanced_split(csr, node, seeds[t], n_iterations, sums)
+            t = next_turn(counter)
+
+
 @njit(cache=True)
-def balanced_split(indptr, indices, data, rows, seed_a, seed_b, n_iterations, direction):
+def balanced_split(csr, rows, seeds, n_iterations, sums):
     """Split `rows` into two halves by spherical 2-means with balanced assignment.
 
-    `direction` is scratch of one float64 a feature, all zero, and is handed back all zero. Returns
-    `rows` reordered: its first half (rounded up) is the left child.
+    `sums` (n_features, 2) is scratch, all zero, and is handed back all zero: the sums of both
+    halves. Returns `rows` reordered: its first half (rounded up) is the left child.
     """
     n_rows = rows.shape[0]
     half = (n_rows + 1) // 2
     order = np.arange(n_rows)
-    scores = np.empty(n_rows)
+    scores = _preferences(csr, rows, seeds, 1, False, sums)
     for iteration in range(n_iterations + 1):
-        # the difference of the two normalised centres is all that an assignment needs
-        if iteration == 0:
-            _add(indptr, indices, data, rows[seed_a], 1.0, direction)
-            _add(indptr, indices, data, rows[seed_b], -1.0, direction)
-        else:
-            _add_difference(indptr, indices, data, rows, order, half, direction)
-        for r in range(n_rows):
-            total = 0.0
-            for p in range(indptr[rows[r]], indptr[rows[r] + 1]):
-                total += data[p] * direction[indices[p]]
-            scores[r] = -total
-        for r in range(n_rows):
-            for p in range(indptr[rows[r]], indptr[rows[r] + 1]):
-                direction[indices[p]] = 0.0
         new_order = np.argsort(scores, kind="mergesort")
         if iteration > 0 and _same_split(order, new_order, half, n_rows):
             break
         order = new_order
+        if iteration < n_iterations:
+            scores = _preferences(csr, rows, order, half, True, sums)
     return rows[order]
 
 
 @njit(cache=True)
-def _add(indptr, indices, data, row, weight, target):
-    for p in range(indptr[row], indptr[row + 1]):
-        target[indices[p]] += weight * data[p]
+def _preferences(csr, rows, members, half, unit, sums):
+    """Product of each row with the right centre less that with the left.
+
+    Centres are the sums of the rows at the first `half` of the places `members`, and of those at
+    the others, brought to length 1 if `unit`.
+    """
+    _add_up(csr, rows, members, half, sums)
+    products = _products(csr, rows, sums)
+    _clear(csr, rows[members], sums)
+    if unit:
+        for side in range(2):
+            # the square of a sum's length is the sum of its products with its members
+            own = members[:half] if side == 0 else members[half:]
+            square = products[own, side].sum()
+            if square > 0:
+                products[:, side] /= np.sqrt(square)
+    return products[:, 1] - products[:, 0]
 
 
 @njit(cache=True)
-def _add_difference(indptr, indices, data, rows, order, half, direction):
-    """Direction = left centre / |left centre| - right centre / |right centre|."""
-    n_rows = rows.shape[0]
-    norms = np.zeros(2)
-    for side in range(2):
-        start, stop = (0, half) if side == 0 else (half, n_rows)
-        for r in range(start, stop):
-            _add(indptr, indices, data, rows[order[r]], 1.0, direction)
-        # each feature's square is counted once: its entry is cleared when met
-        for r in range(start, stop):
-            row = rows[order[r]]
-            for p in range(indptr[row], indptr[row + 1]):
-                value = direction[indices[p]]
-                norms[side] += value * value
-                direction[indices[p]] = 0.0
-    for side in range(2):
-        start, stop = (0, half) if side == 0 else (half, n_rows)
-        weight = 1.0 if side == 0 else -1.0
-        if norms[side] > 0:
-            weight /= np.sqrt(norms[side])
-        for r in range(start, stop):
-            _add(indptr, indices, data, rows[order[r]], weight, direction)
+def _add_up(csr, rows, members, half, sums):
+    indptr, indices, data, _ = csr
+    for m in range(members.shape[0]):
+        side = 0 if m < half else 1
+        row = rows[members[m]]
+        for p in range(indptr[row], indptr[row + 1]):
+            sums[indices[p], side] += data[p]
+
+
+@njit(cache=True)
+def _products(csr, rows, sums):
+    indptr, indices, data, _ = csr
+    products = np.empty((rows.shape[0], 2))
+    for r in range(rows.shape[0]):
+        left, right = 0.0, 0.0
+        for p in range(indptr[rows[r]], indptr[rows[r] + 1]):
+            left += data[p] * sums[indices[p], 0]
+            right += data[p] * sums[indices[p], 1]
+        products[r, 0], products[r, 1] = left, right
+    return products
+
+
+@njit(cache=True)
+def _clear(csr, rows, sums):
+    indptr, indices, _, _ = csr
+    for row in rows:
+        for p in range(indptr[row], indptr[row + 1]):
+            sums[indices[p], 0], sums[indices[p], 1] = 0.0, 0.0
 
 
 @njit(cache=True)
@@ -118,7 +143,8 @@ def exp_row(values, shift, out):
 
 
 @njit(cache=True, fastmath=_FAST)
-def _sum(values):
+def sum_row(values):
+    """Sum some numbers, many at a time."""
     total = np.float32(0.0)
     for j in range(values.shape[0]):
         total += values[j]
@@ -137,7 +163,7 @@ def edge_weights(logits, edges, rows, log_gain, log_weights, log_sums):
         row, out = logits[c, :n], log_weights[c, :n]
         highest = largest(row)
         exp_row(row, highest, out)
-        log_sums[c] = highest + np.log(_sum(out))
+        log_sums[c] = highest + np.log(sum_row(out))
         offset = log_gain - log_sums[c]
         for e in range(n):
             out[e] = min(row[e] + offset, np.float32(0.0))
@@ -158,6 +184,6 @@ def edge_weights_backward(logits, edges, rows, log_gain, log_sums, grad):
         bound = log_sums[c] - log_gain
         for e in range(n):
             target[e] = target[e] if row[e] <= bound else np.float32(0.0)
-        total = _sum(target)
+        total = sum_row(target)
         for e in range(n):
             target[e] -= total * shares[e]

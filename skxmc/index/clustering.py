@@ -1,11 +1,12 @@
 """Balanced hierarchical k-means over label centroids: the starting partition of the labels."""
 
+import numba
 import numpy as np
 import scipy.sparse as sp
 from sklearn.utils import check_random_state
 
 from skxmc._sparse import as_csr, normalize_rows
-from skxmc.index._kernels import balanced_split
+from skxmc.index._kernels import balanced_splits
 
 __all__ = ["balanced_kmeans", "label_centroids", "n_clusters_for"]
 
@@ -112,23 +113,20 @@ def balanced_kmeans(
         raise ValueError(f"balanced_kmeans: n_clusters must be a power of two, got {n_clusters}.")
     rng = check_random_state(random_state)
     centroids = as_csr(centroids)
-    arrays = (centroids.indptr, centroids.indices, centroids.data)
-    scratch = np.zeros(centroids.shape[1])
-    nodes = [np.arange(centroids.shape[0])]
-    while len(nodes) < n_clusters:
-        nodes = [
-            child for node in nodes for child in _split(arrays, node, rng, n_iterations, scratch)
-        ]
+    csr = (centroids.indptr, centroids.indices, centroids.data, centroids.shape[1])
+    # labels by node, and where the nodes start
+    rows, bounds = np.arange(centroids.shape[0]), np.array([0, centroids.shape[0]])
+    while bounds.size <= n_clusters:
+        seeds = np.array([_seeds(size, rng) for size in np.diff(bounds)])
+        turns = (np.zeros(1, dtype=np.int64), numba.get_num_threads())
+        balanced_splits(csr, rows, bounds, seeds, n_iterations, *turns)
+        middles = (bounds[:-1] + bounds[1:] + 1) // 2
+        bounds = np.append(np.column_stack((bounds[:-1], middles)), bounds[-1])
     assignment = np.empty(centroids.shape[0], dtype=np.int64)
-    for cluster, members in enumerate(nodes):
-        assignment[members] = cluster
+    assignment[rows] = np.repeat(np.arange(n_clusters), np.diff(bounds))
     return assignment
 
 
-def _split(arrays, node, rng, n_iterations, scratch):
-    if node.size < 2:
-        return node, node[:0]
-    seed_a, seed_b = rng.choice(node.size, size=2, replace=False)
-    ordered = balanced_split(*arrays, node, seed_a, seed_b, n_iterations, scratch)
-    half = (node.size + 1) // 2
-    return ordered[:half], ordered[half:]
+def _seeds(size: int, rng: np.random.RandomState) -> np.ndarray:
+    """Draw two places in a node; of one that is not to be split, none is looked at."""
+    return np.zeros(2, np.int64) if size < 2 else rng.choice(size, size=2, replace=False)

@@ -5,7 +5,8 @@ not depend on the number of threads. Signatures are lazy: read-only (memory-mapp
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import njit, prange, types
+from numba.extending import intrinsic
 
 # Reassociation lets the compiler use vector instructions for sums; NaN and inf keep their meaning.
 _FAST = {"reassoc", "contract", "nsz"}
@@ -14,6 +15,23 @@ BIAS_BOUND = np.float32(30.0)
 # Digits of the radix sort.
 _BITS = 11
 _BUCKETS = 1 << _BITS
+
+
+@intrinsic
+def next_turn(typingctx, counter):
+    """Take a number: counter[0] before it is raised by 1, which no other thread gets as well.
+
+    Threads that take their work in turns are all done at about the same time, however unequal it
+    is. What a turn does must not depend on who takes it. The counter is to come from outside of the
+    parallel function, which does not know that it changes.
+    """
+
+    def generate(context, builder, signature, arguments):
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        one = context.get_constant(types.int64, 1)
+        return builder.atomic_rmw("add", array.data, one, "seq_cst")
+
+    return types.int64(counter), generate
 
 
 @njit(cache=True, parallel=True, fastmath=_FAST)
@@ -60,6 +78,20 @@ def grouped_dot(touched, starts, rows, positions, queries, table, bias, out):
                 total += query[j] * vector[j]
             out[positions[q]] = total + offset
             q += 1
+
+
+@njit(cache=True)
+def cut_rows(indptr, indices, data, rows):
+    """Take rows of CSR as indptr, indices and data, without the checks that SciPy makes."""
+    starts = np.zeros(rows.shape[0] + 1, dtype=indptr.dtype)
+    for r in range(rows.shape[0]):
+        starts[r + 1] = starts[r] + indptr[rows[r] + 1] - indptr[rows[r]]
+    cut, values = np.empty(starts[-1], indices.dtype), np.empty(starts[-1], data.dtype)
+    for r in range(rows.shape[0]):
+        first, last = indptr[rows[r]], indptr[rows[r] + 1]
+        cut[starts[r] : starts[r + 1]] = indices[first:last]
+        values[starts[r] : starts[r + 1]] = data[first:last]
+    return starts, cut, values
 
 
 @njit(cache=True)

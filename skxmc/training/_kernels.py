@@ -6,6 +6,7 @@ Each output row is owned by one thread, so results do not depend on the number o
 import numpy as np
 from numba import njit, prange
 
+from skxmc.index._kernels import exp_row, sum_row
 from skxmc.ops._kernels import largest, row_length
 
 # One score in this many is looked at to guess a threshold.
@@ -95,6 +96,22 @@ def _candidates(scores, k):
 
 
 @njit(cache=True)
+def find_own(drawn, indptr, labels):
+    """Places in the pool of the rows' labels that are `drawn`: a CSR pattern of their own."""
+    starts = np.zeros(indptr.shape[0], dtype=np.int64)
+    places = np.empty(labels.shape[0], dtype=np.int64)
+    n = 0
+    for i in range(indptr.shape[0] - 1):
+        for p in range(indptr[i], indptr[i + 1]):
+            place = np.searchsorted(drawn, labels[p])
+            if place < drawn.shape[0] and drawn[place] == labels[p]:
+                places[n] = place
+                n += 1
+        starts[i + 1] = n
+    return starts, places[:n]
+
+
+@njit(cache=True)
 def join_labels(indptr, positives, negatives, n_found):
     """Join positives (CSR) and the first n_found[i] of negatives[i]; returns CSR and signs."""
     n_rows = n_found.shape[0]
@@ -113,31 +130,75 @@ def join_labels(indptr, positives, negatives, n_found):
 
 
 @njit(cache=True, parallel=True)
-def find_beams(log_shares, width, indptr, parents, beams):
+def partition_paths(logits, indptr, parents, log_gain, width, n_seen, costs, hits, grad):
+    """Path cost of each row, and the gradient in its logits of the mean of all rows' costs.
+
+    `parents` holds the clusters of the entries of the rows' positives. A row's cost is the mean
+    over these of -log min(1, gain * softmax); a share that is cut at 1 has no gradient. hits[i] of
+    the first `n_seen` rows counts the entries to whose cluster fewer than `width` are preferred.
+    """
+    n_rows = logits.shape[0]
+    for i in prange(n_rows):
+        row, slope, own = logits[i], grad[i], parents[indptr[i] : indptr[i + 1]]
+        log_sum = _softmax(row, slope)
+        pull = np.float32(1.0 / (n_rows * max(1, own.shape[0])))
+        cost, n_pulling = 0.0, 0
+        for c in own:
+            log_share = row[c] - log_sum + log_gain
+            if not log_share > 0:  # NaN is to be seen
+                cost -= log_share
+                n_pulling += 1
+            if i < n_seen:
+                hits[i] += (row > row[c]).sum() < width
+        scale = n_pulling * pull
+        for j in range(slope.shape[0]):
+            slope[j] *= scale
+        for c in own:
+            if not row[c] - log_sum + log_gain > 0:
+                slope[c] -= pull
+        costs[i] = cost / max(1, own.shape[0])
+
+
+@njit(cache=True, parallel=True)
+def find_beams(logits, width, indptr, parents, log_gain, shares, beams, log_scores):
     """Best clusters of each row and its positives' parents, each once, ascending, -1 behind.
 
-    `parents` holds those of each entry of the rows' positives, -1 for none. Returns how many of
-    each row's are among the best.
+    `parents` holds those of each entry of the rows' positives, -1 for none. `shares` receives the
+    softmax of the logits, `log_scores` the logs of gain * softmax of the beams, not cut at 0.
+    Returns how many of each row's parents are among the best.
     """
-    n_rows, n_clusters = log_shares.shape
+    n_rows, n_clusters = logits.shape
     hits = np.zeros(n_rows, dtype=np.int64)
     every, none = np.arange(n_clusters), np.empty(0, dtype=np.int64)
     for i in prange(n_rows):
-        own = parents[indptr[i] : indptr[i + 1]]
+        row, own = logits[i], parents[indptr[i] : indptr[i + 1]]
+        log_sum = _softmax(row, shares[i])
         found = np.empty(width + own.shape[0], dtype=np.int64)
-        _pick(log_shares[i], none, every, found[:width])
+        _pick(row, none, every, found[:width])
         for p in range(own.shape[0]):
             hits[i] += (found[:width] == own[p]).any()
         found[width:] = own
         found.sort()
         n, last = 0, np.int64(-1)
-        beams[i] = -1
+        beams[i], log_scores[i] = -1, 0
         for c in found:
             if c > last:
-                beams[i, n] = c
+                beams[i, n], log_scores[i, n] = c, row[c] - log_sum + log_gain
                 n += 1
             last = c
     return hits
+
+
+@njit(cache=True)
+def _softmax(row, shares):
+    """Write the softmax of a row; returns the log of its sum of exponentials."""
+    highest = largest(row)
+    exp_row(row, highest, shares)
+    total = sum_row(shares)
+    inverse = np.float32(1.0) / total
+    for j in range(shares.shape[0]):
+        shares[j] *= inverse
+    return highest + np.log(total)
 
 
 @njit(cache=True, parallel=True)

@@ -32,7 +32,7 @@ class _Beams(NamedTuple):
 
     clusters: np.ndarray  # (n_rows, width) int64
     log_scores: np.ndarray  # (n_rows, width) float32, not yet cut at 0
-    log_shares: Tensor  # (n_rows, n_clusters), of all clusters
+    shares: Tensor  # (n_rows, n_clusters), softmax over all clusters
 
 
 class _Edges(NamedTuple):
@@ -52,10 +52,12 @@ def losses(
     """
     index, (embeddings, pattern, parents, seed) = model.index, batch
     n_taught = rows_taught(embeddings.shape[0], index.n_clusters)
-    taught = index.logits(embeddings[:n_taught])
+    # a slice of all rows would cost its backward a copy
+    whole = n_taught == embeddings.shape[0]
+    taught = index.logits(embeddings if whole else embeddings[:n_taught])
     with torch.no_grad():
-        others = index.logits(embeddings[n_taught:])
-    beams, recall = _follow((taught, others), pattern, parents, rates.beam_width, index.alpha)
+        others = [] if whole else [index.logits(embeddings[n_taught:])]
+    beams, recall = _follow([taught, *others], pattern, parents, rates.beam_width, index.alpha)
     edges = _weigh(index, beams)
     keys = _explored(index, edges, seed, rates.exploration)
     scores = np.minimum(beams.log_scores, np.float32(0))
@@ -75,26 +77,27 @@ def losses(
 
 
 def _follow(
-    logits: tuple[Tensor, Tensor], pattern: Pattern, parents: Tensor, width: int, alpha: float
+    logits: list[Tensor], pattern: Pattern, parents: Tensor, width: int, alpha: float
 ) -> tuple[_Beams, Tensor]:
     """Find the clusters each row follows, and the share of the positives the beam alone found.
 
-    `logits` come in two runs of rows.
+    `logits` come in runs of rows.
     """
     n_clusters, n_rows = logits[0].shape[1], sum(part.shape[0] for part in logits)
-    log_shares, start = torch.empty(n_rows, n_clusters), 0
-    for part in logits:
-        stop = start + part.shape[0]
-        torch.log_softmax(part.detach(), dim=1, out=log_shares[start:stop])
-        start = stop
-    own = parents.numpy()[pattern.indices]
-    width = min(width, n_clusters)
+    own, width = parents.numpy()[pattern.indices], min(width, n_clusters)
     clusters = np.empty((n_rows, width + pattern.lengths().max()), dtype=np.int64)
-    # uncapped, as in the search: clusters that are fully on must not tie
-    hits = _kernels.find_beams(log_shares.numpy(), width, pattern.indptr, own, clusters)
-    log_scores = np.take_along_axis(log_shares.numpy(), clusters.clip(min=0), axis=1)
-    recall = torch.tensor(hits.sum() / own.size if own.size else 1.0, dtype=torch.float32)
-    return _Beams(clusters, log_scores + np.float32(np.log(alpha)), log_shares), recall
+    log_scores, shares = np.empty(clusters.shape, np.float32), torch.empty(n_rows, n_clusters)
+    start, hits = 0, 0
+    for part in logits:
+        rows = slice(start, start + part.shape[0])
+        positives = (pattern.indptr[start : rows.stop + 1], own)
+        out = (shares[rows].numpy(), clusters[rows], log_scores[rows])
+        # chosen uncapped, as in the search: clusters that are fully on must not tie
+        arguments = (part.detach().numpy(), width, *positives, np.float32(np.log(alpha)), *out)
+        hits += _kernels.find_beams(*arguments).sum()
+        start = rows.stop
+    recall = torch.tensor(hits / own.size if own.size else 1.0, dtype=torch.float32)
+    return _Beams(clusters, log_scores, shares), recall
 
 
 def _weigh(index: ClusterIndex, beams: _Beams) -> _Edges:
@@ -186,7 +189,7 @@ class _Losses(torch.autograd.Function):
 
 def _on_clusters(beams: _Beams, on_scores: np.ndarray, n_taught: int) -> Tensor:
     """Gradient of the clusters' logits of the rows that they learn from."""
-    shares = beams.log_shares[:n_taught].exp()
+    shares = beams.shares[:n_taught].clone()
     on_scores = on_scores[:n_taught] * np.float32(on_scores.shape[0] / n_taught)
     own = beams.clusters[:n_taught], beams.log_scores[:n_taught]
     _kernels.beams_backward(*own, on_scores, shares.numpy())

@@ -1,5 +1,6 @@
 """The objective of stage 1: label head and cluster layer on a fixed partition of the labels."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from skxmc.encoders.base import check_embeddings
 from skxmc.index.cluster_index import cap_log
 from skxmc.ops.embeddings import dropout
 from skxmc.search.shortlist import best_columns
+from skxmc.training import _kernels
 from skxmc.training.elias import EliasModel, EliasRates, StageObjective
 from skxmc.training.elias_model import rows_taught
 from skxmc.training.mining import Pattern, pattern_of
@@ -86,13 +88,18 @@ class PartitionObjective(StageObjective):
         embeddings = dropout(embeddings.float(), rates.dropout)
         classification = self.mining.mined_loss(embeddings, positives)
         n_rows = rows_taught(rows.size, model.index.n_clusters)
-        log_shares = model.index.log_shares(embeddings[:n_rows])
-        path, recall = self._paths(log_shares, positives.cut(slice(0, n_rows)))
+        # a slice of all rows would cost its backward a copy
+        some = embeddings if n_rows == rows.size else embeddings[:n_rows]
+        logits = model.index.logits(some)
+        taught = positives.cut(slice(0, n_rows))
+        find = self._paths_in_one_sweep if self.device.type == "cpu" else self._paths
+        path, recall = find(logits, taught)
         total = classification + rates.lambda_shortlist * path
         return total, {"path_loss": path.detach(), "beam_recall": recall}
 
-    def _paths(self, log_shares: Tensor, pattern: Pattern) -> tuple[Tensor, Tensor]:
+    def _paths(self, logits: Tensor, pattern: Pattern) -> tuple[Tensor, Tensor]:
         """Mean over a row's positives of -log s of their clusters, averaged; and beam recall."""
+        log_shares = torch.log_softmax(logits, dim=1)
         positives = pattern.on(self.device)
         lengths = (positives.indptr[1:] - positives.indptr[:-1]).long()
         rows = positives.rows()
@@ -106,3 +113,29 @@ class PartitionObjective(StageObjective):
         hits = (own.detach()[:n_seen] >= worst_followed[rows[:n_seen]]).float()
         recall = hits.mean() if hits.numel() else torch.ones((), device=self.device)
         return cost.sum() / lengths.shape[0], recall
+
+    def _paths_in_one_sweep(self, logits: Tensor, pattern: Pattern) -> tuple[Tensor, Tensor]:
+        """Do what `_paths` does on the CPU, where small operations cost more than what they do."""
+        own = self.parents.numpy()[pattern.indices]
+        gain = np.float32(math.log(self.module.index.alpha))
+        settings = (gain, min(self.rates.beam_width, logits.shape[1]), _RECALL_ROWS)
+        return _Paths.apply(logits, pattern.indptr, own, settings)
+
+
+class _Paths(torch.autograd.Function):
+    """Mean path cost and beam recall; forward finds the gradient in the logits as well."""
+
+    @staticmethod
+    def forward(ctx, logits, indptr, own, settings):
+        grad = torch.empty_like(logits)
+        costs, hits = np.empty(logits.shape[0]), np.zeros(logits.shape[0], dtype=np.int64)
+        _kernels.partition_paths(logits.numpy(), indptr, own, *settings, costs, hits, grad.numpy())
+        ctx.grad = grad
+        n_seen = int(indptr[min(settings[-1], logits.shape[0])])
+        recall = torch.tensor(hits.sum() / n_seen if n_seen else 1.0, dtype=torch.float32)
+        ctx.mark_non_differentiable(recall)
+        return torch.tensor(costs.mean(), dtype=torch.float32), recall
+
+    @staticmethod
+    def backward(ctx, grad, _):
+        return grad * ctx.grad, None, None, None

@@ -1,5 +1,6 @@
 """The training loop: epochs over shuffled mini-batches, one schedule for all learning rates."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -266,7 +267,7 @@ def _dense_optimizer(objective: Objective) -> torch.optim.Optimizer | None:
 
 def _check_finite(*tensors: Tensor) -> None:
     # the sum of a tensor is finite only if its entries are, and needs no mask of its size
-    if not all(torch.isfinite(tensor.detach().sum()) for tensor in tensors):
+    if not all(math.isfinite(tensor.detach().sum().item()) for tensor in tensors):
         raise FloatingPointError(
             "training has diverged, its loss or weights are no longer finite: lower the learning "
             "rates (lr_labels, lr_encoder, the encoder's own lr; in EliasClassifier lr_clusters "
@@ -283,9 +284,7 @@ class _Meter:
 
     def add(self, scalars: dict[str, Tensor], weight: int) -> None:
         for name, value in scalars.items():
-            self.sums[name] = self.sums.get(name, torch.zeros((), device=value.device)) + (
-                value * weight
-            )
+            self.sums[name] = self.sums.get(name, 0.0) + value.float() * weight
         self.weight += weight
 
     def means(self) -> dict[str, float]:

@@ -11,8 +11,8 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from skxmc._sparse import cut_rows
 from skxmc.heads.label_head import LabelHead
+from skxmc.ops._kernels import cut_rows
 from skxmc.ops.half import HALF_WORK, has_bfloat16
 from skxmc.ops.row_table import CsrBatch, RowTable
 from skxmc.ops.transfer import to_device
@@ -59,7 +59,7 @@ class Pattern(NamedTuple):
 
 def pattern_of(Y: sp.csr_array, rows: np.ndarray) -> Pattern:
     """Cut the labels of some rows out of an indicator."""
-    return Pattern(*cut_rows(Y, rows)[:2])
+    return Pattern(*cut_rows(Y.indptr, Y.indices, Y.data, rows)[:2])
 
 
 def pick_one(pattern: Pattern, rng: np.random.Generator) -> Pattern:
@@ -146,24 +146,26 @@ def mine(
         How many of these a row has; the others are positives of the row.
     """
     table, labels = head.rows, pool.labels
-    own = positives.keep(pool.holds(positives))
+    own = Pattern(*_kernels.find_own(pool.drawn, *positives))
     n_found = np.minimum(k, pool.size - own.lengths())
     if labels.device.type == "cpu":
         return _hardest(table, embeddings, pool, own, k), n_found
     # one product of the batch with the pool's rows
     scores = torch.addmm(table.bias[labels], embeddings, table.weight[labels].T)
-    scores[pool.places(own)] = -torch.inf
+    rows, places = (to_device(array, labels.device) for array in (own.rows(), own.indices))
+    scores[rows, places] = -torch.inf
     return labels[scores.topk(k, dim=1).indices], n_found
 
 
 def _hardest(table: RowTable, embeddings: Tensor, pool: Candidates, own: Pattern, k: int) -> Tensor:
     """Choose on the CPU: several times faster than `topk`, and in half precision where it pays.
 
-    Scores only choose here; those that enter the loss are computed anew, in float32.
+    `own` holds places in the pool. Scores only choose here; those that enter the loss are computed
+    anew, in float32.
     """
     found = np.empty((embeddings.shape[0], k), dtype=np.int64)
     bias = table.bias[pool.labels]
-    chosen = (pool.drawn, own.indptr, pool.place(own.indices), found)
+    chosen = (pool.drawn, *own, found)
     if embeddings.numel() * pool.size >= HALF_WORK and has_bfloat16():
         vectors = np.empty((pool.size, embeddings.shape[1]), dtype=np.uint16)
         _kernels.take_bfloat16(table.weight.numpy().view(np.uint32), pool.drawn, vectors)

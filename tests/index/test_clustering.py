@@ -1,5 +1,6 @@
 """Balanced k-means and label centroids."""
 
+import numba
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -182,3 +183,16 @@ def test_label_centroids_against_dense(seed, shape):
         assert centroids.dtype == np.float32
         assert centroids.has_canonical_format
         np.testing.assert_allclose(centroids.toarray(), unit_rows(Y.T @ X), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_clusters_do_not_depend_on_the_number_of_threads(n_threads):
+    centroids = random_centroids(np.random.default_rng(0), 500)
+    expected = balanced_kmeans(centroids, 64, random_state=0)
+    before = numba.get_num_threads()
+    numba.set_num_threads(min(n_threads, numba.config.NUMBA_NUM_THREADS))
+    try:
+        found = balanced_kmeans(centroids, 64, random_state=0)
+    finally:
+        numba.set_num_threads(before)
+    np.testing.assert_array_equal(found, expected)

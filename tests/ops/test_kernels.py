@@ -7,7 +7,9 @@ import scipy.sparse as sp
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
+from skxmc._sparse import as_csr
 from skxmc.ops import _kernels
 from skxmc.ops.row_table import CsrBatch
 
@@ -45,6 +47,39 @@ def test_groups_of_many_columns(n_columns, dtype):
     np.testing.assert_array_equal(touched, np.unique(columns))
     np.testing.assert_array_equal(starts[:-1], np.searchsorted(columns[order], touched))
     np.testing.assert_array_equal(rows, np.where(order < 100, 0, 2))
+
+
+@given(
+    hnp.arrays(np.float32, (5, 4), elements=st.sampled_from([0.0, 1.0, 2.5])),
+    st.lists(st.integers(0, 4), max_size=8),
+)
+def test_rows_are_cut_as_scipy_cuts_them(dense, rows):
+    X = as_csr(dense)
+    rows = np.array(rows, dtype=np.int64)
+    indptr, indices, data = _kernels.cut_rows(X.indptr, X.indices, X.data, rows)
+    expected = X[rows]
+    assert np.array_equal(indptr, expected.indptr)
+    assert np.array_equal(indices, expected.indices)
+    assert np.array_equal(data, expected.data)
+    assert indptr.dtype == indices.dtype == np.int32
+
+
+@numba.njit(parallel=True)
+def take_turns(n_parts, n_turns, taken, counter):
+    for _ in numba.prange(n_parts):
+        turn = _kernels.next_turn(counter)
+        while turn < n_turns:
+            taken[turn] += 1
+            turn = _kernels.next_turn(counter)
+
+
+@pytest.mark.parametrize("n_parts", [1, 2, 5])
+def test_every_turn_is_taken_once(n_parts):
+    taken = np.zeros(1000, dtype=np.int64)
+    counter = np.zeros(1, dtype=np.int64)
+    take_turns(n_parts, 1000, taken, counter)
+    assert counter[0] == 1000 + n_parts
+    assert (taken == 1).all()
 
 
 def read_only(array, dtype):

@@ -9,6 +9,7 @@ from skxmc._sparse import as_csr
 from skxmc.negatives import UniformPool
 from skxmc.training import elias_model, elias_partition
 from skxmc.training.elias_partition import PartitionObjective
+from skxmc.training.mining import pattern_of
 from skxmc.training.snm import SNMRates
 
 from .test_elias_objective import ASSIGNMENT, DEVICES, RATES, make_objective
@@ -122,6 +123,26 @@ def test_recall_looks_at_some_rows(monkeypatch):
         rows = np.arange(6 if n_seen == 2 else 2)
         found.append(objective.loss(rows)[1]["beam_recall"].item())
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("alpha", [1.0, 3.0])
+def test_paths_in_one_sweep_against_torch_operations(seed, alpha):
+    """Many clusters, rows without labels, shares that are cut at 1."""
+    generator = np.random.default_rng(seed)
+    objective = make_partition(seed, beam_width=5)
+    objective.module.index.alpha = alpha
+    objective.parents = torch.from_numpy(generator.integers(0, 40, 7))
+    pattern = pattern_of(objective.Y, np.arange(6))
+    start = torch.from_numpy(generator.normal(0, 3, (6, 40)).astype(np.float32))
+    answers = []
+    for find in (objective._paths, objective._paths_in_one_sweep):
+        logits = start.clone().requires_grad_()
+        path, recall = find(logits, pattern)
+        (3 * path).backward()
+        answers.append((path.detach(), recall, logits.grad))
+    for got, expected in zip(*answers, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_rows_without_labels_cost_nothing_on_paths():

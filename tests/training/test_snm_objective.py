@@ -16,7 +16,7 @@ from skxmc.heads import LabelHead
 from skxmc.losses import MARGINS, TREATMENTS, expected_weights, ordered_weights
 from skxmc.negatives import UniformPool
 from skxmc.training import mining, snm
-from skxmc.training._kernels import hardest
+from skxmc.training._kernels import find_own, hardest
 from skxmc.training.mining import Candidates, Pattern, mine, pattern_of
 from skxmc.training.snm import SNMModel, SNMObjective, SNMRates, kept_negatives
 
@@ -205,6 +205,18 @@ def test_mining_of_a_large_pool_finds_about_the_hardest(monkeypatch, half):
     assert (scores.gather(1, found) >= worst - (0.3 if half else 1e-4)).all()
     assert all(np.unique(row).size == k for row in found.numpy())
     assert np.isin(found.numpy(), pool.drawn).all()
+
+
+def test_own_labels_in_the_pool_against_numpy():
+    rng = np.random.default_rng(0)
+    for share in (0.05, 0.4, 1.0):
+        drawn = np.flatnonzero(rng.random(40) < share)
+        Y = as_csr(rng.random((9, 40)) < 0.2)
+        starts, places = find_own(drawn, Y.indptr, Y.indices)
+        found = np.isin(Y.indices, drawn)
+        rows = np.repeat(np.arange(9), np.diff(Y.indptr))
+        np.testing.assert_array_equal(np.diff(starts), np.bincount(rows[found], minlength=9))
+        np.testing.assert_array_equal(drawn[places], Y.indices[found])
 
 
 @pytest.mark.parametrize("n_labels", [1, 5, 40, 300])
