@@ -87,7 +87,7 @@ def write_svd(source: Path, folder: Path) -> None:
     """Write a set again with dense features: 200 singular vectors, rows of unit length."""
     folder.mkdir(parents=True, exist_ok=True)
     X_train, X_test = (sp.load_npz(source / f"X_{part}.npz") for part in ("train", "test"))
-    svd = TruncatedSVD(200, random_state=0).fit(X_train)
+    svd = TruncatedSVD(min(200, X_train.shape[1]), random_state=0).fit(X_train)
     for part, X in (("train", X_train), ("test", X_test)):
         dense = normalize(svd.transform(X)).astype(np.float32)
         sp.save_npz(folder / f"X_{part}.npz", sp.csr_matrix(dense))
