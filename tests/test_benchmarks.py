@@ -293,3 +293,32 @@ def test_debian_sets(script, tmp_path):
     _, Y, _, _ = load(tmp_path / "sets" / "maintainers")
     assert (Y.sum(axis=1).A1 == 1).all()
     assert Y.shape[1] == 3
+
+
+def test_wordnet_sets(script, tmp_path):
+    """Two genera below one root; each definition is that of two species of either."""
+    lines = ["  a licence", "00000001 03 n 01 being 0 000 | what lives"]
+    for number, genus in ((2, "ax"), (3, "bx")):
+        lines.append(f"0000000{number} 03 n 01 {genus} 0 001 @ 00000001 n 0000 | kind")
+        for i in range(60):
+            definition = f"species named a{chr(97 + i // 20)}{chr(97 + i // 2 % 10)}; in use"
+            lines.append(
+                f"{number}{i:07d} 03 n 02 big_{genus}y 0 plain 0 001 @i 0000000{number} n 0000 | "
+                f"{definition}"
+            )
+    (tmp_path / "data.noun").write_text("\n".join(lines))
+    (tmp_path / "data.verb").write_text("")
+    made = script("make_wordnet_sets")
+    made.main(str(tmp_path), str(tmp_path / "sets"))
+
+    X, _, X_test, Y_test = load(tmp_path / "sets" / "hypernyms")
+    assert 0 < X_test.shape[0] < X.shape[0]
+    shared = {row.tobytes() for row in X.toarray()} & {row.tobytes() for row in X_test.toarray()}
+    assert not shared, "a definition has all its synsets on one side"
+    assert set(Y_test.sum(axis=1).A1) <= {1, 2}  # the genus and its root; a genus has but that
+    _, Y, _, Y_test = load(tmp_path / "sets" / "lemma-words")
+    assert Y.shape[1] == 7  # being, big, plain, and two words of each genus
+    assert Y_test.sum(axis=1).A1.max() == 4
+    dense, same, _, _ = load(tmp_path / "sets" / "lemma-words-svd")
+    np.testing.assert_array_equal(same.toarray(), Y.toarray())
+    np.testing.assert_allclose(np.square(dense.toarray()).sum(axis=1), 1, rtol=1e-5)
