@@ -19,7 +19,7 @@ from skxmc.search.numeric._kernels import (
     sortable,
     sum_exp,
 )
-from skxmc.search.numeric._vectors import products_of_four
+from skxmc.search.numeric._vectors import CLUSTERS, products_of_sixteen
 
 # SKXMC_NUMBA_CACHE=0 compiles anew in each process, for where no cache can be written
 _CACHE = os.environ.get("SKXMC_NUMBA_CACHE", "1") != "0"
@@ -27,8 +27,6 @@ _CACHE = os.environ.get("SKXMC_NUMBA_CACHE", "1") != "0"
 # a place or two too far back. And clusters from which bytes cost less than they save.
 SPARE = 8
 BYTES_FROM = 192
-# Bytes of clusters that stay in the first-level cache beside a row's.
-_NEAREST_CACHE = 2**14
 # What stands for zero in the bytes of clusters.
 _ZERO = np.float32(128.0)
 
@@ -39,7 +37,7 @@ class ClusterScratch(NamedTuple):
     numbers: np.ndarray  # (block, code_width) int8, embeddings in whole numbers
     steps: np.ndarray  # (block,) float32, what these numbers are to be multiplied by
     sums: np.ndarray  # (block,) float32, of these numbers
-    logits: np.ndarray  # (block, n_clusters) float32
+    logits: np.ndarray  # (block, places for all codes) float32, of the clusters and not read
     names: np.ndarray  # (n_clusters,) int32, every cluster
     order: np.ndarray  # (n_clusters,) int32
     near: np.ndarray  # (n_near + 1,) int32, clusters that may enter the beam, and a spare place
@@ -48,20 +46,22 @@ class ClusterScratch(NamedTuple):
     beam_logit: np.ndarray  # (beam_width,) float32
 
 
-def make_cluster_scratch(block: int, shape: tuple[int, int], beam_width: int) -> ClusterScratch:
-    """Allocate memory for blocks of rows and cluster codes of a shape.
+def make_cluster_scratch(
+    block: int, n_clusters: int, shape: tuple[int, int, int, int], beam_width: int
+) -> ClusterScratch:
+    """Allocate memory for blocks of rows, and clusters whose codes have a shape.
 
     If bytes leave none out, all clusters are near.
     """
-    n_clusters, code_width = shape
+    n_blocks, n_fours = shape[:2]
     n_near = n_clusters
     if n_clusters >= max(BYTES_FROM, 4 * beam_width):
         n_near = beam_width + SPARE + beam_width // 2
     return ClusterScratch(
-        np.empty((block, code_width), np.int8),
+        np.empty((block, 4 * n_fours), np.int8),
         np.empty(block, np.float32),
         np.empty(block, np.float32),
-        np.empty((block, n_clusters), np.float32),
+        np.empty((block, CLUSTERS * n_blocks), np.float32),
         np.arange(n_clusters, dtype=np.int32),
         np.empty(n_clusters, np.int32),
         np.arange(n_near + 1, dtype=np.int32),
@@ -74,7 +74,7 @@ def make_cluster_scratch(block: int, shape: tuple[int, int], beam_width: int) ->
 @njit(cache=_CACHE, nogil=True)
 def cluster_logits(embeddings, graph, scratch):
     """Logits of all clusters for a block of rows, by bytes if these leave clusters out."""
-    n_rows, n_clusters = embeddings.shape[0], scratch.logits.shape[1]
+    n_rows, n_clusters = embeddings.shape[0], scratch.names.shape[0]
     if scratch.near.shape[0] <= n_clusters:
         _logits_by_bytes(embeddings, graph, scratch)
         return
@@ -90,22 +90,40 @@ def cluster_logits(embeddings, graph, scratch):
 
 @njit(cache=_CACHE, nogil=True)
 def _logits_by_bytes(embeddings, graph, scratch):
-    """Logits with embeddings and clusters in whole numbers.
-
-    All rows meet some clusters before they meet the next ones, which stay in the caches meanwhile.
-    """
-    n_rows, n_clusters = embeddings.shape[0], scratch.logits.shape[1]
+    """Logits with embeddings and clusters in whole numbers, of which all sums are exact."""
+    n_rows, n_clusters = embeddings.shape[0], scratch.names.shape[0]
     numbers, logits, codes = scratch.numbers, scratch.logits, graph.cluster_codes
     for i in range(n_rows):
         scratch.steps[i], scratch.sums[i] = round_query(embeddings[i], numbers[i])
-    n_together = 4 * max(1, _NEAREST_CACHE // (4 * codes.shape[1]))
-    for first in range(0, n_clusters, n_together):
+    if n_rows < 4:
         for i in range(n_rows):
-            for start in range(first, min(first + n_together, n_clusters), 4):
-                c = min(start, n_clusters - 4)
-                products_of_four(codes, c, c + 1, c + 2, c + 3, numbers[i], logits[i, c:])
+            _multiply_row(codes, numbers, i, logits)
+    else:
+        _multiply_rows(codes, numbers, n_rows, logits)
     for i in range(n_rows):
-        _scale(logits[i], _ZERO * scratch.sums[i], scratch.steps[i], graph)
+        _scale(logits[i, :n_clusters], _ZERO * scratch.sums[i], scratch.steps[i], graph)
+
+
+@njit(cache=_CACHE, nogil=True)
+def _multiply_rows(codes, numbers, n_rows, out):
+    """Products of all clusters and n rows, four rows at a time; the last ones may be done twice.
+
+    All rows meet a block of clusters before they meet the next: it stays in the caches meanwhile.
+    """
+    last = n_rows - 1
+    for b in range(codes.shape[0]):
+        for i in range(0, n_rows, 4):
+            rows = i, min(i + 1, last), min(i + 2, last), min(i + 3, last)
+            products_of_sixteen(codes, (b, b, b, b), numbers, rows, out)
+
+
+@njit(cache=_CACHE, nogil=True)
+def _multiply_row(codes, numbers, i, out):
+    """Products of all clusters and one row, four blocks at a time."""
+    last = codes.shape[0] - 1
+    for b in range(0, last + 1, 4):
+        blocks = b, min(b + 1, last), min(b + 2, last), min(b + 3, last)
+        products_of_sixteen(codes, blocks, numbers, (i, i, i, i), out)
 
 
 @njit(cache=_CACHE, nogil=True)
@@ -119,8 +137,8 @@ def _scale(logits, zero, step, graph):
 @njit(cache=_CACHE, nogil=True)
 def select_beam(graph, embedding, at, log_alpha, scratch, log_scores):
     """Find the best clusters of row `at` of the block, the best first, and their log scores."""
-    logits, near, near_logit = scratch.logits[at], scratch.near, scratch.near_logit
-    n_near = logits.shape[0]
+    near, near_logit, n_near = scratch.near, scratch.near_logit, scratch.names.shape[0]
+    logits = scratch.logits[at, :n_near]
     if near.shape[0] >= n_near:
         near[:n_near], near_logit[:n_near] = scratch.names, logits
     else:
