@@ -97,6 +97,30 @@ def test_with_some_to_spare_the_beam_is_exact():
     np.testing.assert_array_equal(got.indices, expected.indices)
 
 
+@given(st.integers(1, 200), st.integers(1, 20), st.integers(1, 50), st.integers(0, 2**32 - 1))
+def test_groups_in_front_hold_the_best_clusters_and_all_ties(n_clusters, size, n_values, seed):
+    logits = np.random.default_rng(seed).integers(-n_values, n_values, n_clusters)
+    logits = logits.astype(np.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_kernels, "GROUPS_EACH", 0)
+        scratch = _kernels.make_cluster_scratch(1, n_clusters, (1, 1, 16, 4), 1)
+    n = _kernels._find_front(logits, size, scratch)
+    front = scratch.front[:n]
+    np.testing.assert_array_equal(scratch.front_logit[:n], logits[front])
+    worst = np.sort(logits)[::-1][:size][-1]
+    assert len(set(front)) == n
+    assert set(front) >= set(np.flatnonzero(logits >= worst))
+
+
+def test_groups_lead_to_the_same_labels(monkeypatch):
+    graph, embeddings = many_clusters()
+    expected = search_topk(graph, embeddings, 4, **NARROW)
+    monkeypatch.setattr(_kernels, "GROUPS_EACH", 0)
+    got = search_topk(many_clusters()[0], embeddings, 4, **NARROW)
+    np.testing.assert_array_equal(got.indices, expected.indices)
+    np.testing.assert_allclose(got.scores, expected.scores, rtol=1e-3)
+
+
 def test_a_row_chosen_by_bytes_does_not_depend_on_its_batch(always_bytes):
     graph, embeddings = many_clusters()
     whole = search_topk(graph, embeddings, 4, **NARROW)

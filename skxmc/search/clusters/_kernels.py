@@ -13,6 +13,7 @@ from numba import njit
 from skxmc.search.numeric._kernels import (
     about_best,
     best_bound,
+    find_bound,
     products,
     round_query,
     row_products,
@@ -27,6 +28,10 @@ _CACHE = os.environ.get("SKXMC_NUMBA_CACHE", "1") != "0"
 # a place or two too far back. And clusters from which bytes cost less than they save.
 SPARE = 8
 BYTES_FROM = 192
+# Clusters of a group, of which only the largest logit counts at first, where there are so many
+# times more groups than clusters to be found: fewer cost more than they save.
+_GROUP = 8
+GROUPS_EACH = 8
 # What stands for zero in the bytes of clusters.
 _ZERO = np.float32(128.0)
 
@@ -37,9 +42,14 @@ class ClusterScratch(NamedTuple):
     numbers: np.ndarray  # (block, code_width) int8, embeddings in whole numbers
     steps: np.ndarray  # (block,) float32, what these numbers are to be multiplied by
     sums: np.ndarray  # (block,) float32, of these numbers
-    logits: np.ndarray  # (block, places for all codes) float32, of the clusters and not read
+    logits: (
+        np.ndarray
+    )  # (block, places for all codes) float32; what is past the clusters means nothing
     names: np.ndarray  # (n_clusters,) int32, every cluster
     order: np.ndarray  # (n_clusters,) int32
+    largest: np.ndarray  # (n_groups,) float32, logit of each group; no groups if clusters are few
+    front: np.ndarray  # (n_clusters or 0,) int32, clusters of the groups in front
+    front_logit: np.ndarray  # (n_clusters or 0,) float32
     near: np.ndarray  # (n_near + 1,) int32, clusters that may enter the beam, and a spare place
     near_logit: np.ndarray  # (n_near + 1,) float32
     beam: np.ndarray  # (beam_width,) int32, clusters, the best first
@@ -57,6 +67,10 @@ def make_cluster_scratch(
     n_near = n_clusters
     if n_clusters >= max(BYTES_FROM, 4 * beam_width):
         n_near = beam_width + SPARE + beam_width // 2
+    n_groups = -(-n_clusters // _GROUP)
+    if n_groups < GROUPS_EACH * n_near:
+        n_groups = 0
+    n_front = n_clusters if n_groups > 0 else 0
     return ClusterScratch(
         np.empty((block, 4 * n_fours), np.int8),
         np.empty(block, np.float32),
@@ -64,6 +78,9 @@ def make_cluster_scratch(
         np.empty((block, CLUSTERS * n_blocks), np.float32),
         np.arange(n_clusters, dtype=np.int32),
         np.empty(n_clusters, np.int32),
+        np.empty(n_groups, np.float32),
+        np.empty(n_front, np.int32),
+        np.empty(n_front, np.float32),
         np.arange(n_near + 1, dtype=np.int32),
         np.empty(n_near + 1, np.float32),
         np.empty(beam_width, np.int32),
@@ -165,16 +182,47 @@ def _score_nearest(graph, embedding, logits, scratch):
     most = near.shape[0] - 1
     # not to have to find exactly so many saves time
     fewest = most - scratch.beam.shape[0] // 2
-    bound = about_best(logits, scratch.names, logits.shape[0], fewest, most, order)
+    names, keys, n_front = scratch.names, logits, logits.shape[0]
+    if scratch.largest.shape[0] > 0:
+        names, keys = scratch.front, scratch.front_logit
+        n_front = _find_front(logits, most, scratch)
+    bound = about_best(keys, names, n_front, fewest, most, order)
     n = 0
-    for c in range(logits.shape[0]):
+    for q in range(n_front):
         # written in any case, and overwritten by the next if not near: no branch to guess
-        near[n] = c
-        n += order[c] >= bound
+        near[n] = names[q]
+        n += order[q] >= bound
     row_products(graph.cluster_weight, embedding, near, n, near_logit)
     for q in range(n):
         near_logit[q] += graph.cluster_bias[near[q]]
         logits[near[q]] = near_logit[q]
+    return n
+
+
+@njit(cache=_CACHE, nogil=True)
+def _find_front(logits, size, scratch):
+    """Write a few clusters among which are the `size` best and all that tie; returns how many.
+
+    They are those of the groups whose largest logits are best: `size` groups or more reach a bound,
+    hence `size` clusters do, and all clusters that reach it are in these groups.
+    """
+    largest, order = scratch.largest, scratch.order
+    front, front_logit = scratch.front, scratch.front_logit
+    n_groups, n_clusters = largest.shape[0], logits.shape[0]
+    largest[:] = logits[:n_groups]
+    for start in range(n_groups, n_clusters, n_groups):
+        part = logits[start : start + n_groups]
+        for g in range(part.shape[0]):
+            # not by `max`, which asks whether it is a number: no vectors
+            largest[g] = part[g] if part[g] > largest[g] else largest[g]
+    sortable(largest, n_groups, order)
+    bound, _ = find_bound(order[:n_groups], size, 2 * size)
+    n = 0
+    for g in range(n_groups):
+        if order[g] >= bound:
+            for c in range(g, n_clusters, n_groups):
+                front[n], front_logit[n] = c, logits[c]
+                n += 1
     return n
 
 
