@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 from sklearn.utils import gen_batches
 
-from skxmc.search.numeric._vectors import BYTES, EDGES
+from skxmc.search.numeric._vectors import BYTES, CLUSTERS, EDGES
 
 __all__ = ["by_word", "byte_rows", "half_width", "pack_rows", "round_rows", "sign_rows"]
 
@@ -50,7 +50,10 @@ def round_rows(weight: np.ndarray, largest: int) -> tuple[np.ndarray, np.ndarray
 
 
 def byte_rows(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Round rows to 8 bits, 128 stands for zero.
+    """Round rows to 8 bits, 128 stands for zero; sixteen rows to a block, side by side.
+
+    Four columns of sixteen rows are one vector: with four numbers repeated in all of its places, an
+    instruction multiplies and adds them for sixteen rows at once.
 
     Parameters
     ----------
@@ -59,9 +62,8 @@ def byte_rows(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Returns
     -------
-    codes : ndarray of shape (n_rows, code_width), uint8
-        ``code_width`` is the width, rounded up to what two vectors of bytes take in, as for
-        `pack_rows`.
+    codes : ndarray of shape (ceil(n_rows / 16), ceil(width / 4), 16, 4), uint8
+        Column j of row i is ``codes[i // 16, j // 4, i % 16, j % 4]``; what is left over is 128.
     scale : ndarray of shape (n_rows,), float32
         As `round_rows` returns.
 
@@ -69,14 +71,18 @@ def byte_rows(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     --------
     >>> import numpy as np
     >>> from skxmc.search.codes import byte_rows
-    >>> codes, scale = byte_rows(np.array([[127.0, -1.0]], dtype=np.float32))
-    >>> codes[0, :3]
-    array([255, 127, 128], dtype=uint8)
+    >>> codes, scale = byte_rows(np.array([[127.0, -1.0], [0.0, -127.0]], dtype=np.float32))
+    >>> codes[0, 0, :3]
+    array([[255, 127, 128, 128],
+           [128,   1, 128, 128],
+           [128, 128, 128, 128]], dtype=uint8)
     """
     rounded, scale = round_rows(weight, 127)
-    codes = np.full((len(weight), 2 * half_width(weight.shape[1])), 128, np.uint8)
-    codes[:, : weight.shape[1]] ^= rounded.view(np.uint8)  # 128 more, in two's complement
-    return codes, scale
+    n_blocks, n_fours = -(-weight.shape[0] // CLUSTERS), -(-weight.shape[1] // 4)
+    rows = np.full((CLUSTERS * n_blocks, 4 * n_fours), 128, np.uint8)
+    rows[: weight.shape[0], : weight.shape[1]] ^= rounded.view(np.uint8)  # 128 more
+    codes = rows.reshape(n_blocks, CLUSTERS, n_fours, 4).swapaxes(1, 2)
+    return np.ascontiguousarray(codes), scale
 
 
 def pack_rows(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -30,9 +30,9 @@ class SearchGraph:
         Cluster vectors.
     cluster_bias : ndarray of shape (n_clusters,), float32
         Cluster biases.
-    cluster_codes : ndarray of shape (n_clusters, code_width), uint8
-        Cluster vectors in 8 bits, as `byte_rows` makes them; where clusters are many they choose
-        those that are scored in full.
+    cluster_codes : ndarray of shape (n_blocks, n_fours, 16, 4), uint8
+        Cluster vectors in 8 bits, sixteen a block, as `byte_rows` makes them; where clusters are
+        many they choose those that are scored in full.
     cluster_scale : ndarray of shape (n_clusters,), float32
         What these codes are to be multiplied by.
     alpha : float

@@ -46,19 +46,25 @@ def always_bytes(monkeypatch):
     monkeypatch.setattr(_kernels, "SPARE", 0)
 
 
-@given(st.integers(4, 40), st.sampled_from([1, 3, 33, 130]), st.integers(0, 2**32 - 1))
-def test_logits_by_bytes_are_off_by_a_step_at_most(n_clusters, width, seed):
+@given(
+    st.sampled_from([1, 4, 16, 17, 70, 100]),
+    st.sampled_from([1, 3, 33, 130]),
+    st.sampled_from([1, 3, 4, 9]),
+    st.integers(0, 2**32 - 1),
+)
+def test_logits_by_bytes_are_off_by_a_step_at_most(n_clusters, width, n_rows, seed):
     rng = np.random.default_rng(seed)
     weight = rng.normal(size=(n_clusters, width)).astype(np.float32)
     bias = rng.normal(size=n_clusters).astype(np.float32)
     graph = one_label_each(weight, bias)
-    rows = rng.normal(size=(3, width)).astype(np.float32)
-    scratch = _kernels.make_cluster_scratch(4, graph.cluster_codes.shape, 1)
+    rows = rng.normal(size=(n_rows, width)).astype(np.float32)
+    scratch = _kernels.make_cluster_scratch(9, n_clusters, graph.cluster_codes.shape, 1)
     _kernels._logits_by_bytes(rows, graph.arrays, scratch)
+    logits = scratch.logits[:n_rows, :n_clusters]
     steps = np.abs(rows).max(axis=1, keepdims=True) / 127
     off = steps / 2 * np.abs(weight).sum(axis=1)
     off += graph.cluster_scale / 2 * (np.abs(rows).sum(axis=1, keepdims=True) + steps / 2 * width)
-    assert (np.abs(scratch.logits[:3] - (rows @ weight.T + bias)) <= off + 1e-4).all()
+    assert (np.abs(logits - (rows @ weight.T + bias)) <= off + 1e-4).all()
 
 
 @given(problem=problems())
@@ -89,6 +95,30 @@ def test_with_some_to_spare_the_beam_is_exact():
     expected = search_topk_reference(graph, embeddings, 4, **NARROW)
     got = search_topk(graph, embeddings, 4, **NARROW)
     np.testing.assert_array_equal(got.indices, expected.indices)
+
+
+@given(st.integers(1, 200), st.integers(1, 20), st.integers(1, 50), st.integers(0, 2**32 - 1))
+def test_groups_in_front_hold_the_best_clusters_and_all_ties(n_clusters, size, n_values, seed):
+    logits = np.random.default_rng(seed).integers(-n_values, n_values, n_clusters)
+    logits = logits.astype(np.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_kernels, "GROUPS_EACH", 0)
+        scratch = _kernels.make_cluster_scratch(1, n_clusters, (1, 1, 16, 4), 1)
+    n = _kernels._find_front(logits, size, scratch)
+    front = scratch.front[:n]
+    np.testing.assert_array_equal(scratch.front_logit[:n], logits[front])
+    worst = np.sort(logits)[::-1][:size][-1]
+    assert len(set(front)) == n
+    assert set(front) >= set(np.flatnonzero(logits >= worst))
+
+
+def test_groups_lead_to_the_same_labels(monkeypatch):
+    graph, embeddings = many_clusters()
+    expected = search_topk(graph, embeddings, 4, **NARROW)
+    monkeypatch.setattr(_kernels, "GROUPS_EACH", 0)
+    got = search_topk(many_clusters()[0], embeddings, 4, **NARROW)
+    np.testing.assert_array_equal(got.indices, expected.indices)
+    np.testing.assert_allclose(got.scores, expected.scores, rtol=1e-3)
 
 
 def test_a_row_chosen_by_bytes_does_not_depend_on_its_batch(always_bytes):

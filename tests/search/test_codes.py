@@ -83,14 +83,18 @@ def test_packed_rows_hold_the_rounded_ones(n_rows, width, seed):
     assert (unpack(codes, np.ones_like(scale), None)[:, width:] == 0).all()
 
 
-@given(st.integers(1, 9), st.sampled_from([1, 9, 64, 65]), st.integers(0, 2**32 - 1))
+@given(st.integers(1, 40), st.sampled_from([1, 9, 64, 65]), st.integers(0, 2**32 - 1))
 def test_bytes_hold_the_rounded_rows(n_rows, width, seed):
     rows = random_rows(np.random.default_rng(seed), n_rows, width)
-    codes, scale = byte_rows(rows)
-    assert codes.shape == (n_rows, 2 * half_width(width))
+    blocks, scale = byte_rows(rows)
+    assert blocks.flags.c_contiguous
+    codes = blocks.swapaxes(1, 2).reshape(16 * blocks.shape[0], 4 * blocks.shape[1])
+    assert 0 <= codes.shape[0] - n_rows < 16
+    assert 0 <= codes.shape[1] - width < 4
     rounded, steps = round_rows(rows, 127)
     np.testing.assert_array_equal(scale, steps)
-    np.testing.assert_array_equal(codes[:, :width].astype(int) - 128, rounded)
+    np.testing.assert_array_equal(codes[:n_rows, :width].astype(int) - 128, rounded)
+    assert (codes[n_rows:] == 128).all()
     assert (codes[:, width:] == 128).all()
 
 

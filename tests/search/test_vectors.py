@@ -14,14 +14,20 @@ from skxmc.search.numeric._vectors import (
     BYTES,
     EDGES,
     common_of_eight,
-    products_of_four,
     products_of_four_halves,
+    products_of_sixteen,
 )
 
 
 @njit
-def products(rows, q, row, out):
-    products_of_four(rows, q[0], q[1], q[2], q[3], row, out)
+def products(codes, blocks, numbers, rows, out):
+    products_of_sixteen(
+        codes,
+        (blocks[0], blocks[1], blocks[2], blocks[3]),
+        numbers,
+        (rows[0], rows[1], rows[2], rows[3]),
+        out,
+    )
 
 
 @njit
@@ -37,22 +43,32 @@ def common(bits, planes, out):
 SEEDS = st.integers(0, 2**32 - 1)
 
 
-@given(st.integers(0, 5), st.sampled_from([np.int32, np.int64]), SEEDS)
-def test_products_of_bytes(n_vectors, kind, seed):
+def interleave(rows):
+    """Sixteen rows to a block, four columns of each side by side."""
+    blocks = rows.reshape(rows.shape[0] // 16, 16, rows.shape[1] // 4, 4)
+    return np.ascontiguousarray(blocks.swapaxes(1, 2))
+
+
+@given(st.integers(0, 9), st.sampled_from([np.int32, np.int64]), SEEDS)
+def test_products_of_bytes(n_fours, kind, seed):
     rng = np.random.default_rng(seed)
-    rows = rng.integers(0, 256, (7, n_vectors * BYTES)).astype(np.uint8)
-    row = rng.integers(-128, 128, n_vectors * BYTES).astype(np.int8)
-    q, out = rng.integers(0, 7, 4).astype(kind), np.full(5, -1, np.float32)
-    products(rows, q, row, out)
-    np.testing.assert_array_equal(out[:4], rows[q].astype(int) @ row.astype(int))
-    assert out[4] == -1
+    clusters = rng.integers(0, 256, (48, 4 * n_fours)).astype(np.uint8)
+    numbers = rng.integers(-128, 128, (7, 4 * n_fours)).astype(np.int8)
+    blocks, rows = rng.integers(0, 3, 4).astype(kind), rng.integers(0, 7, 4).astype(kind)
+    out = np.full((7, 48), -1, np.float32)
+    expected = out.copy()
+    products(interleave(clusters), blocks, numbers, rows, out)
+    for b, row in zip(blocks, rows, strict=True):
+        part = slice(16 * b, 16 * b + 16)
+        expected[row, part] = clusters[part].astype(int) @ numbers[row].astype(int)
+    np.testing.assert_array_equal(out, expected)
 
 
 def test_extreme_products():
-    rows, row = np.full((1, 8 * BYTES), 255, np.uint8), np.full(8 * BYTES, -128, np.int8)
-    out, q = np.empty(4, np.float32), np.zeros(4, np.int64)
-    products(rows, q, row, out)
-    assert (out == -255 * 128 * 8 * BYTES).all()
+    clusters, numbers = np.full((16, 256), 255, np.uint8), np.full((1, 256), -128, np.int8)
+    out, q = np.empty((1, 16), np.float32), np.zeros(4, np.int64)
+    products(interleave(clusters), q, numbers, q, out)
+    assert (out == -255 * 128 * 256).all()
 
 
 @given(st.integers(0, 5), SEEDS)

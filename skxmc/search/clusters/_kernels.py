@@ -13,13 +13,14 @@ from numba import njit
 from skxmc.search.numeric._kernels import (
     about_best,
     best_bound,
+    find_bound,
     products,
     round_query,
     row_products,
     sortable,
     sum_exp,
 )
-from skxmc.search.numeric._vectors import products_of_four
+from skxmc.search.numeric._vectors import CLUSTERS, products_of_sixteen
 
 # SKXMC_NUMBA_CACHE=0 compiles anew in each process, for where no cache can be written
 _CACHE = os.environ.get("SKXMC_NUMBA_CACHE", "1") != "0"
@@ -27,8 +28,10 @@ _CACHE = os.environ.get("SKXMC_NUMBA_CACHE", "1") != "0"
 # a place or two too far back. And clusters from which bytes cost less than they save.
 SPARE = 8
 BYTES_FROM = 192
-# Bytes of clusters that stay in the first-level cache beside a row's.
-_NEAREST_CACHE = 2**14
+# Clusters of a group, of which only the largest logit counts at first, where there are so many
+# times more groups than clusters to be found: fewer cost more than they save.
+_GROUP = 8
+GROUPS_EACH = 8
 # What stands for zero in the bytes of clusters.
 _ZERO = np.float32(128.0)
 
@@ -39,31 +42,45 @@ class ClusterScratch(NamedTuple):
     numbers: np.ndarray  # (block, code_width) int8, embeddings in whole numbers
     steps: np.ndarray  # (block,) float32, what these numbers are to be multiplied by
     sums: np.ndarray  # (block,) float32, of these numbers
-    logits: np.ndarray  # (block, n_clusters) float32
+    logits: (
+        np.ndarray
+    )  # (block, places for all codes) float32; what is past the clusters means nothing
     names: np.ndarray  # (n_clusters,) int32, every cluster
     order: np.ndarray  # (n_clusters,) int32
+    largest: np.ndarray  # (n_groups,) float32, logit of each group; no groups if clusters are few
+    front: np.ndarray  # (n_clusters or 0,) int32, clusters of the groups in front
+    front_logit: np.ndarray  # (n_clusters or 0,) float32
     near: np.ndarray  # (n_near + 1,) int32, clusters that may enter the beam, and a spare place
     near_logit: np.ndarray  # (n_near + 1,) float32
     beam: np.ndarray  # (beam_width,) int32, clusters, the best first
     beam_logit: np.ndarray  # (beam_width,) float32
 
 
-def make_cluster_scratch(block: int, shape: tuple[int, int], beam_width: int) -> ClusterScratch:
-    """Allocate memory for blocks of rows and cluster codes of a shape.
+def make_cluster_scratch(
+    block: int, n_clusters: int, shape: tuple[int, int, int, int], beam_width: int
+) -> ClusterScratch:
+    """Allocate memory for blocks of rows, and clusters whose codes have a shape.
 
     If bytes leave none out, all clusters are near.
     """
-    n_clusters, code_width = shape
+    n_blocks, n_fours = shape[:2]
     n_near = n_clusters
     if n_clusters >= max(BYTES_FROM, 4 * beam_width):
         n_near = beam_width + SPARE + beam_width // 2
+    n_groups = -(-n_clusters // _GROUP)
+    if n_groups < GROUPS_EACH * n_near:
+        n_groups = 0
+    n_front = n_clusters if n_groups > 0 else 0
     return ClusterScratch(
-        np.empty((block, code_width), np.int8),
+        np.empty((block, 4 * n_fours), np.int8),
         np.empty(block, np.float32),
         np.empty(block, np.float32),
-        np.empty((block, n_clusters), np.float32),
+        np.empty((block, CLUSTERS * n_blocks), np.float32),
         np.arange(n_clusters, dtype=np.int32),
         np.empty(n_clusters, np.int32),
+        np.empty(n_groups, np.float32),
+        np.empty(n_front, np.int32),
+        np.empty(n_front, np.float32),
         np.arange(n_near + 1, dtype=np.int32),
         np.empty(n_near + 1, np.float32),
         np.empty(beam_width, np.int32),
@@ -74,7 +91,7 @@ def make_cluster_scratch(block: int, shape: tuple[int, int], beam_width: int) ->
 @njit(cache=_CACHE, nogil=True)
 def cluster_logits(embeddings, graph, scratch):
     """Logits of all clusters for a block of rows, by bytes if these leave clusters out."""
-    n_rows, n_clusters = embeddings.shape[0], scratch.logits.shape[1]
+    n_rows, n_clusters = embeddings.shape[0], scratch.names.shape[0]
     if scratch.near.shape[0] <= n_clusters:
         _logits_by_bytes(embeddings, graph, scratch)
         return
@@ -90,22 +107,40 @@ def cluster_logits(embeddings, graph, scratch):
 
 @njit(cache=_CACHE, nogil=True)
 def _logits_by_bytes(embeddings, graph, scratch):
-    """Logits with embeddings and clusters in whole numbers.
-
-    All rows meet some clusters before they meet the next ones, which stay in the caches meanwhile.
-    """
-    n_rows, n_clusters = embeddings.shape[0], scratch.logits.shape[1]
+    """Logits with embeddings and clusters in whole numbers, of which all sums are exact."""
+    n_rows, n_clusters = embeddings.shape[0], scratch.names.shape[0]
     numbers, logits, codes = scratch.numbers, scratch.logits, graph.cluster_codes
     for i in range(n_rows):
         scratch.steps[i], scratch.sums[i] = round_query(embeddings[i], numbers[i])
-    n_together = 4 * max(1, _NEAREST_CACHE // (4 * codes.shape[1]))
-    for first in range(0, n_clusters, n_together):
+    if n_rows < 4:
         for i in range(n_rows):
-            for start in range(first, min(first + n_together, n_clusters), 4):
-                c = min(start, n_clusters - 4)
-                products_of_four(codes, c, c + 1, c + 2, c + 3, numbers[i], logits[i, c:])
+            _multiply_row(codes, numbers, i, logits)
+    else:
+        _multiply_rows(codes, numbers, n_rows, logits)
     for i in range(n_rows):
-        _scale(logits[i], _ZERO * scratch.sums[i], scratch.steps[i], graph)
+        _scale(logits[i, :n_clusters], _ZERO * scratch.sums[i], scratch.steps[i], graph)
+
+
+@njit(cache=_CACHE, nogil=True)
+def _multiply_rows(codes, numbers, n_rows, out):
+    """Products of all clusters and n rows, four rows at a time; the last ones may be done twice.
+
+    All rows meet a block of clusters before they meet the next: it stays in the caches meanwhile.
+    """
+    last = n_rows - 1
+    for b in range(codes.shape[0]):
+        for i in range(0, n_rows, 4):
+            rows = i, min(i + 1, last), min(i + 2, last), min(i + 3, last)
+            products_of_sixteen(codes, (b, b, b, b), numbers, rows, out)
+
+
+@njit(cache=_CACHE, nogil=True)
+def _multiply_row(codes, numbers, i, out):
+    """Products of all clusters and one row, four blocks at a time."""
+    last = codes.shape[0] - 1
+    for b in range(0, last + 1, 4):
+        blocks = b, min(b + 1, last), min(b + 2, last), min(b + 3, last)
+        products_of_sixteen(codes, blocks, numbers, (i, i, i, i), out)
 
 
 @njit(cache=_CACHE, nogil=True)
@@ -119,8 +154,8 @@ def _scale(logits, zero, step, graph):
 @njit(cache=_CACHE, nogil=True)
 def select_beam(graph, embedding, at, log_alpha, scratch, log_scores):
     """Find the best clusters of row `at` of the block, the best first, and their log scores."""
-    logits, near, near_logit = scratch.logits[at], scratch.near, scratch.near_logit
-    n_near = logits.shape[0]
+    near, near_logit, n_near = scratch.near, scratch.near_logit, scratch.names.shape[0]
+    logits = scratch.logits[at, :n_near]
     if near.shape[0] >= n_near:
         near[:n_near], near_logit[:n_near] = scratch.names, logits
     else:
@@ -147,16 +182,47 @@ def _score_nearest(graph, embedding, logits, scratch):
     most = near.shape[0] - 1
     # not to have to find exactly so many saves time
     fewest = most - scratch.beam.shape[0] // 2
-    bound = about_best(logits, scratch.names, logits.shape[0], fewest, most, order)
+    names, keys, n_front = scratch.names, logits, logits.shape[0]
+    if scratch.largest.shape[0] > 0:
+        names, keys = scratch.front, scratch.front_logit
+        n_front = _find_front(logits, most, scratch)
+    bound = about_best(keys, names, n_front, fewest, most, order)
     n = 0
-    for c in range(logits.shape[0]):
+    for q in range(n_front):
         # written in any case, and overwritten by the next if not near: no branch to guess
-        near[n] = c
-        n += order[c] >= bound
+        near[n] = names[q]
+        n += order[q] >= bound
     row_products(graph.cluster_weight, embedding, near, n, near_logit)
     for q in range(n):
         near_logit[q] += graph.cluster_bias[near[q]]
         logits[near[q]] = near_logit[q]
+    return n
+
+
+@njit(cache=_CACHE, nogil=True)
+def _find_front(logits, size, scratch):
+    """Write a few clusters among which are the `size` best and all that tie; returns how many.
+
+    They are those of the groups whose largest logits are best: `size` groups or more reach a bound,
+    hence `size` clusters do, and all clusters that reach it are in these groups.
+    """
+    largest, order = scratch.largest, scratch.order
+    front, front_logit = scratch.front, scratch.front_logit
+    n_groups, n_clusters = largest.shape[0], logits.shape[0]
+    largest[:] = logits[:n_groups]
+    for start in range(n_groups, n_clusters, n_groups):
+        part = logits[start : start + n_groups]
+        for g in range(part.shape[0]):
+            # not by `max`, which asks whether it is a number: no vectors
+            largest[g] = part[g] if part[g] > largest[g] else largest[g]
+    sortable(largest, n_groups, order)
+    bound, _ = find_bound(order[:n_groups], size, 2 * size)
+    n = 0
+    for g in range(n_groups):
+        if order[g] >= bound:
+            for c in range(g, n_clusters, n_groups):
+                front[n], front_logit[n] = c, logits[c]
+                n += 1
     return n
 
 

@@ -116,7 +116,7 @@ def make_scratch(graph: Graph, beam_width: int, reach: int, sizes: Sizes, k: int
     width = min(reach, width)
     kept = (max(BLOCK, min(ROWS_AT_ONCE, _KEPT // max(width, 1))), width)
     return Scratch(
-        make_cluster_scratch(BLOCK, graph.cluster_codes.shape, beam_width),
+        make_cluster_scratch(BLOCK, graph.cluster_bias.size, graph.cluster_codes.shape, beam_width),
         make_path_scratch(n_labels, beam_width, reach),
         make_code_scratch(code_width, graph.edge_bits.shape[1], reach),
         make_rank_scratch(min(width, sizes.ranked)),

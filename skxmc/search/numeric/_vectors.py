@@ -11,19 +11,25 @@ from numba.extending import intrinsic
 
 __all__ = [
     "BYTES",
+    "CLUSTERS",
     "EDGES",
     "common_of_eight",
     "fetch",
-    "products_of_four",
     "products_of_four_halves",
+    "products_of_sixteen",
 ]
 
 # Bytes, and edges, that a vector takes in.
 BYTES = 32
 EDGES = 8
+# Clusters side by side in a block, and bytes of four columns of it.
+CLUSTERS = 16
+_BLOCK_BYTES = 4 * CLUSTERS
 _INT, _LONG = ir.IntType(32), ir.IntType(64)
 _BYTES = ir.VectorType(ir.IntType(8), BYTES)
 _WORDS = ir.VectorType(_LONG, EDGES)
+_BLOCK = ir.VectorType(_INT, CLUSTERS)
+_SHORTS = ir.VectorType(ir.IntType(16), 2 * CLUSTERS)
 
 
 @intrinsic
@@ -79,26 +85,36 @@ def common_of_eight(typing_context, bits, planes, out):
 
 
 @intrinsic
-def products_of_four(typing_context, rows, first, second, third, fourth, row, out):
-    """Products of four rows of numbers from 0 to 255 with one of numbers from -128 to 127.
+def products_of_sixteen(typing_context, codes, blocks, numbers, rows, out):
+    """Products of blocks of sixteen clusters and rows, four pairs of a block and a row.
 
-    `rows` is (n_rows, width) uint8 and `row` is (width,) int8, with a width that `BYTES` divides;
-    `out`, float32, receives four products.
+    `codes` is (n_blocks, n_fours, 16, 4) uint8, as `skxmc.search.codes.byte_rows` makes it, and
+    `numbers` is (n_rows, 4 * n_fours) int8. `blocks` and `rows` are tuples of four. Products go to
+    ``out[rows[q], 16 * blocks[q] :]``, float32. A variable given as the block or row of several
+    pairs is read once for all.
     """
 
     def generate(context, builder, signature, arguments):
-        read, other, out = (_Rows(context, builder, signature, arguments, i) for i in (0, 5, 6))
-        starts = [read.row(q) for q in arguments[1:5]]
-        totals = [cgutils.alloca_once_value(builder, ir.Constant(_SUMS, None)) for _ in starts]
-        with _each_vector(builder, read.shape[1]) as (at, _):
-            numbers = other.load(other.data, at)
-            for start, total in zip(starts, totals, strict=True):
-                sums = _add_products(builder, builder.load(total), read.load(start, at), numbers)
-                builder.store(sums, total)
-        _store_sums(builder, [builder.load(total) for total in totals], out.data)
+        read, other, out = (_Rows(context, builder, signature, arguments, i) for i in (0, 2, 4))
+        blocks, rows = (cgutils.unpack_tuple(builder, arguments[i], 4) for i in (1, 3))
+        size = builder.mul(read.shape[1], _LONG(_BLOCK_BYTES))
+        starts = [read.place(block, size) for block in blocks]
+        others = [other.row(row) for row in rows]
+        totals = [cgutils.alloca_once_value(builder, ir.Constant(_BLOCK, None)) for _ in rows]
+        with cgutils.for_range(builder, read.shape[1]) as loop:
+            at, four = (builder.mul(loop.index, _LONG(n)) for n in (_BLOCK_BYTES, 4))
+            for start, row, total in zip(starts, others, totals, strict=True):
+                code = _load(builder, builder.gep(start, [at]), _BLOCK)
+                number = _spread(builder, _load(builder, builder.gep(row, [four]), _INT), _BLOCK)
+                builder.store(_add_fours(builder, builder.load(total), code, number), total)
+        floats = ir.VectorType(ir.FloatType(), CLUSTERS)
+        for block, row, total in zip(blocks, rows, totals, strict=True):
+            place = builder.gep(out.row(row), [builder.mul(_long(builder, block), _LONG(CLUSTERS))])
+            place = builder.bitcast(place, floats.as_pointer())
+            builder.store(builder.sitofp(builder.load(total), floats), place, align=1)
         return context.get_dummy_value()
 
-    return types.none(rows, first, second, third, fourth, row, out), generate
+    return types.none(codes, blocks, numbers, rows, out), generate
 
 
 @intrinsic
@@ -145,9 +161,12 @@ class _Rows:
 
     def row(self, number):
         """Where a row starts; its number is none below zero."""
-        if number.type != _LONG:
-            number = self.builder.zext(number, _LONG)
-        return self.builder.gep(self.data, [self.builder.mul(number, self.shape[1])])
+        return self.place(number, self.shape[1])
+
+    def place(self, number, size):
+        """Where a part starts, if each has that size."""
+        number = _long(self.builder, number)
+        return self.builder.gep(self.data, [self.builder.mul(number, size)])
 
     def load(self, start, at):
         return _load(self.builder, self.builder.gep(start, [at]), _BYTES)
@@ -161,6 +180,34 @@ def _add_products(builder, sums, a, b):
         builder.module, ir.FunctionType(_SUMS, [_SUMS] * 3), "llvm.x86.avx512.vpdpbusd.256"
     )
     return builder.call(add, [sums, builder.bitcast(a, _SUMS), builder.bitcast(b, _SUMS)])
+
+
+def _add_fours(builder, sums, codes, numbers):
+    """Add products of four bytes of each place, `codes` without and `numbers` with a sign."""
+    if _HAS_INSTRUCTION:
+        add = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(_BLOCK, [_BLOCK] * 3), "llvm.x86.avx512.vpdpbusd.512"
+        )
+        return builder.call(add, [sums, codes, numbers])
+    # pairs of 16 bits: the first and third of four bytes, the second and fourth
+    codes, numbers = (builder.bitcast(vector, _SHORTS) for vector in (codes, numbers))
+    eight, ones = (ir.Constant(_SHORTS, [number] * _SHORTS.count) for number in (8, 255))
+    first, second = builder.and_(codes, ones), builder.lshr(codes, eight)
+    even, odd = builder.ashr(builder.shl(numbers, eight), eight), builder.ashr(numbers, eight)
+    sums = builder.add(sums, _add_pairs(builder, first, even))
+    return builder.add(sums, _add_pairs(builder, second, odd))
+
+
+def _add_pairs(builder, a, b):
+    """Products of numbers of 16 bits, two neighbours added: an instruction that LLVM finds."""
+    wide = ir.VectorType(_INT, _SHORTS.count)
+    products = builder.mul(builder.sext(a, wide), builder.sext(b, wide))
+    return _fold(builder, products, products, (range(0, wide.count, 2), range(1, wide.count, 2)))
+
+
+def _long(builder, number):
+    """Make an index, none below zero, one of 64 bits."""
+    return number if number.type == _LONG else builder.zext(number, _LONG)
 
 
 def _has_instruction() -> bool:
