@@ -16,7 +16,8 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from skxmc._sparse import as_csr, as_plain_row
+from skxmc._plain_row import as_plain_row
+from skxmc._sparse import as_csr
 from skxmc._targets import encode_targets, indicator_csr
 from skxmc._validation import check_int
 from skxmc.metrics import precision_at_k

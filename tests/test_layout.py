@@ -20,6 +20,7 @@ PACKAGE = ROOT / "skxmc"
 
 # room (a module or a folder right under skxmc) -> floor
 FLOORS = {
+    "_plain_row": 0,
     "_sparse": 0,
     "_targets": 1,
     "_validation": 0,

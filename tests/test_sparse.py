@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from skxmc._sparse import as_csr, as_plain_row, is_plain_row, normalize_rows
+from skxmc._plain_row import as_plain_row, is_plain_row
+from skxmc._sparse import as_csr, normalize_rows
 
 DENSE = hnp.arrays(
     np.float64,

@@ -8,7 +8,8 @@ import numba
 import numpy as np
 import scipy.sparse as sp
 
-from skxmc._sparse import as_csr, is_plain_row
+from skxmc._plain_row import is_plain_row
+from skxmc._sparse import as_csr
 from skxmc.search.fused import _kernels
 from skxmc.search.graph import SearchGraph
 from skxmc.search.parts import FeatureTable, RankerColumns
