@@ -105,18 +105,17 @@ class Candidates:
 
     def holds(self, pattern: Pattern) -> np.ndarray:
         """Whether each entry of a pattern is in the pool."""
-        return self.drawn[self.place(pattern.indices)] == pattern.indices
+        place = np.searchsorted(self.drawn, pattern.indices).clip(max=self.size - 1)
+        return self.drawn[place] == pattern.indices
+
+    def find(self, pattern: Pattern) -> Pattern:
+        """Places in the pool of the entries that are in it, row by row."""
+        return Pattern(*_kernels.find_own(self.drawn, *pattern))
 
     def places(self, pattern: Pattern) -> tuple[Tensor, Tensor]:
         """Row and place in the pool of the entries that are in it, on the device."""
-        held = self.holds(pattern)
-        device = self.labels.device
-        at = self.place(pattern.indices[held])
-        return to_device(pattern.rows()[held], device), to_device(at, device)
-
-    def place(self, labels: np.ndarray) -> np.ndarray:
-        """Where labels of the pool are in it."""
-        return np.searchsorted(self.drawn, labels).clip(max=self.size - 1)
+        found, device = self.find(pattern), self.labels.device
+        return to_device(found.rows(), device), to_device(found.indices, device)
 
 
 @torch.no_grad()
@@ -146,14 +145,13 @@ def mine(
         How many of these a row has; the others are positives of the row.
     """
     table, labels = head.rows, pool.labels
-    own = Pattern(*_kernels.find_own(pool.drawn, *positives))
+    own = pool.find(positives)
     n_found = np.minimum(k, pool.size - own.lengths())
     if labels.device.type == "cpu":
         return _hardest(table, embeddings, pool, own, k), n_found
     # one product of the batch with the pool's rows
     scores = torch.addmm(table.bias[labels], embeddings, table.weight[labels].T)
-    rows, places = (to_device(array, labels.device) for array in (own.rows(), own.indices))
-    scores[rows, places] = -torch.inf
+    scores[pool.places(positives)] = -torch.inf
     return labels[scores.topk(k, dim=1).indices], n_found
 
 

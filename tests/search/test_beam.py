@@ -123,6 +123,15 @@ def test_a_larger_problem_against_the_reference():
     assert not np.array_equal(got.indices, wider.indices)
 
 
+def assert_rows_stand_alone(graph, embeddings, k, rows, **sizes):
+    """Rows searched alone get what they get in the whole batch, bit for bit."""
+    whole = search_topk(graph, embeddings, k, **sizes)
+    for i in rows:
+        alone = search_topk(graph, embeddings[i : i + 1], k, **sizes)
+        np.testing.assert_array_equal(alone.indices[0], whole.indices[i])
+        np.testing.assert_array_equal(alone.scores[0], whole.scores[i])
+
+
 def test_a_row_does_not_depend_on_its_batch(monkeypatch):
     graph, embeddings = big_problem()
     whole = search_topk(graph, embeddings, 7, **SIZES)

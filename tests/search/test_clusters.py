@@ -10,7 +10,7 @@ from skxmc.search.beam import search_topk
 from skxmc.search.clusters import _kernels
 from skxmc.search.graph import SearchGraph
 
-from .test_beam import assert_same_ranking, problems
+from .test_beam import assert_rows_stand_alone, assert_same_ranking, problems
 
 
 def many_clusters(seed=0, n_clusters=512, width=48):
@@ -123,8 +123,4 @@ def test_groups_lead_to_the_same_labels(monkeypatch):
 
 def test_a_row_chosen_by_bytes_does_not_depend_on_its_batch(always_bytes):
     graph, embeddings = many_clusters()
-    whole = search_topk(graph, embeddings, 4, **NARROW)
-    for i in (0, 31, 32, 69):
-        alone = search_topk(graph, embeddings[i : i + 1], 4, **NARROW)
-        np.testing.assert_array_equal(alone.indices[0], whole.indices[i])
-        np.testing.assert_array_equal(alone.scores[0], whole.scores[i])
+    assert_rows_stand_alone(graph, embeddings, 4, (0, 31, 32, 69), **NARROW)

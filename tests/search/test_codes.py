@@ -22,7 +22,7 @@ from skxmc.search.paths._kernels import (
     make_path_scratch,
 )
 
-from .test_beam import assert_same_ranking, big_problem, problems
+from .test_beam import assert_rows_stand_alone, assert_same_ranking, big_problem, problems
 
 
 def unpack(codes, scale, width):
@@ -268,11 +268,7 @@ def test_what_bits_and_codes_choose_is_nearly_what_the_rows_would():
 
 def test_with_bits_a_row_does_not_depend_on_its_batch_and_finds_all_there_is():
     graph, embeddings = wide_labels()
-    whole = search_topk(graph, embeddings, 5, **MANY)
-    for i in (0, 31, 33, 59):
-        alone = search_topk(graph, embeddings[i : i + 1], 5, **MANY)
-        np.testing.assert_array_equal(alone.indices[0], whole.indices[i])
-        np.testing.assert_array_equal(alone.scores[0], whole.scores[i])
+    assert_rows_stand_alone(graph, embeddings, 5, (0, 31, 33, 59), **MANY)
     # every label is in a cluster, and every cluster is followed
     everything = search_topk(graph, embeddings[:2], 2000, beam_width=20, shortlist_size=2000)
     assert (np.sort(everything.indices, axis=1) == np.arange(2000)).all()

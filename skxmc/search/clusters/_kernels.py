@@ -42,9 +42,7 @@ class ClusterScratch(NamedTuple):
     numbers: np.ndarray  # (block, code_width) int8, embeddings in whole numbers
     steps: np.ndarray  # (block,) float32, what these numbers are to be multiplied by
     sums: np.ndarray  # (block,) float32, of these numbers
-    logits: (
-        np.ndarray
-    )  # (block, places for all codes) float32; what is past the clusters means nothing
+    logits: np.ndarray  # (block, places for all codes) float32; past the clusters without meaning
     names: np.ndarray  # (n_clusters,) int32, every cluster
     order: np.ndarray  # (n_clusters,) int32
     largest: np.ndarray  # (n_groups,) float32, logit of each group; no groups if clusters are few
