@@ -4,10 +4,11 @@
     python benchmarks/bench_study.py ranker FOLDER ...   # settings of the ranker, on one model
     python benchmarks/bench_study.py search FOLDER ...   # settings of the search, on one model
     python benchmarks/bench_study.py fit FOLDER ...      # settings of training, a fit each
+    python benchmarks/bench_study.py start FOLDER ...    # where training starts, and for how long
 
 Test rows are loaded and thrown away. A tenth of the rows, at most
 5,000, is held out; labels that the rest does not have are dropped from their truth. What was
-learned from the tables is in accuracy_study.md. One thread, seed 0.
+learned from the tables is in accuracy_study.md. One thread, seed 0 unless a row says otherwise.
 """
 
 import copy
@@ -79,6 +80,25 @@ FIT = [
 ]
 
 
+# of 8 and 3 epochs
+HALF = {"stage1_epochs": 4, "stage2_epochs": 2}
+# the second seed shows how much of a difference is chance
+START = [
+    {**start, **epochs}
+    for epochs in ({}, HALF)
+    for start in (
+        {},
+        {"label_init": "centroids"},
+        {"random_state": 1},
+        {"label_init": "centroids", "random_state": 1},
+        {"init": "random"},
+        {"init": "random", "label_init": "centroids"},
+        {"recluster": True},
+        {"recluster": True, "label_init": "centroids"},
+    )
+]
+
+
 def split(X, Y):
     """Training and held-out rows of the training rows."""
     X, Y = sp.csr_array(X), sp.csr_array(Y)
@@ -109,18 +129,31 @@ def describe(setting: dict) -> str:
     return ", ".join(f"{name}={value}" for name, value in setting.items()) or "default"
 
 
-def fit(data, ranker="auto", *, embedding_dim="auto", n_layers=0, **parameters) -> EliasClassifier:
-    """Fit with one thread and seed 0."""
-    encoder = BagOfWords(embedding_dim=embedding_dim, n_layers=n_layers)
-    clf = EliasClassifier(encoder, ranker=ranker, n_jobs=1, random_state=0, **parameters)
+def fit(data, setting: dict | None = None) -> EliasClassifier:
+    """Fit with one thread and seed 0; what the encoder has a parameter for goes to the encoder."""
+    encoder = BagOfWords()
+    clf = EliasClassifier(encoder, n_jobs=1, random_state=0)
+    for name, value in (setting or {}).items():
+        owner = encoder if name in encoder.get_params() else clf
+        owner.set_params(**{name: value})
     return clf.fit(data[0], data[1])
 
 
 def study_fit(data):
     """Fit with each setting of training."""
-    for setting in FIT:
+    yield from measure_fits(data, FIT)
+
+
+def study_start(data):
+    """Fit from each start, at the default number of epochs and at about half of them."""
+    yield from measure_fits(data, START)
+
+
+def measure_fits(data, settings):
+    """Fit with each setting; seconds are those of the fit."""
+    for setting in settings:
         start = time.process_time()
-        clf = fit(data, **setting)
+        clf = fit(data, setting)
         seconds = time.process_time() - start
         top = clf.predict_topk(data[2], min(K, clf.n_labels_))
         yield {"setting": describe(setting), **figures(data, top), "CPU s": seconds}
@@ -141,7 +174,7 @@ def study_search(data):
 def study_ranker(data):
     """Train a ranker with each setting on what one model finds; seconds are those of the ranker."""
     X, Y, X_held, _ = data
-    clf = fit(data, ranker=None)
+    clf = fit(data, {"ranker": None})
     found = clf.predict_topk(X_held, min(K, clf.n_labels_))
     yield {"setting": "no ranker", **figures(data, found), "CPU s": 0.0}
     for setting in RANKER:
@@ -156,7 +189,7 @@ def study_ranker(data):
         yield {"setting": describe(setting), **figures(data, top), "CPU s": seconds}
 
 
-STUDIES = {"ranker": study_ranker, "search": study_search, "fit": study_fit}
+STUDIES = {"ranker": study_ranker, "search": study_search, "fit": study_fit, "start": study_start}
 
 
 def main() -> None:

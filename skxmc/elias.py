@@ -86,6 +86,9 @@ class EliasClassifier(BaseTrainedClassifier):
     recluster : bool, default=False
         After stage 1, cluster the labels anew on features and learned embeddings together, and
         train stage 1 again from there.
+    label_init : {"zeros", "centroids"}, default="zeros"
+        Where label vectors start: at 0, so that scores begin as the labels' log prior, or along the
+        mean embedding of each label's rows.
     batch_size : int or "auto", default="auto"
         Rows of a step; "auto" is 256, less on small data.
     lr_labels : float, default=0.1
@@ -214,6 +217,7 @@ class EliasClassifier(BaseTrainedClassifier):
         stage1_epochs="auto",
         stage2_epochs="auto",
         recluster=False,
+        label_init="zeros",
         batch_size="auto",
         lr_labels=0.1,
         lr_clusters=0.02,
@@ -255,6 +259,7 @@ class EliasClassifier(BaseTrainedClassifier):
         self.stage1_epochs = stage1_epochs
         self.stage2_epochs = stage2_epochs
         self.recluster = recluster
+        self.label_init = label_init
         self.batch_size = batch_size
         self.lr_labels = lr_labels
         self.lr_clusters = lr_clusters

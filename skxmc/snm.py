@@ -68,6 +68,10 @@ class SNMClassifier(BaseTrainedClassifier):
         Dropout of the embedding in training.
     max_epochs : int or "auto", default="auto"
         Passes over the data; "auto" is 10, more on small data.
+    label_init : {"zeros", "centroids"}, default="zeros"
+        Where label vectors start: at 0, so that scores begin as the labels' log prior (at random
+        under `normalize`, since 0 has no direction), or along the mean embedding of each label's
+        rows.
     batch_size : int or "auto", default="auto"
         Rows of a step; "auto" is 256, less on small data.
     lr_labels : float, default=0.1
@@ -174,6 +178,7 @@ class SNMClassifier(BaseTrainedClassifier):
         cosine_scale=20.0,
         dropout=0.5,
         max_epochs="auto",
+        label_init="zeros",
         batch_size="auto",
         lr_labels=0.1,
         lr_encoder=0.001,
@@ -207,6 +212,7 @@ class SNMClassifier(BaseTrainedClassifier):
         self.cosine_scale = cosine_scale
         self.dropout = dropout
         self.max_epochs = max_epochs
+        self.label_init = label_init
         self.batch_size = batch_size
         self.lr_labels = lr_labels
         self.lr_encoder = lr_encoder

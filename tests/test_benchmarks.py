@@ -241,12 +241,16 @@ def test_study_never_reads_test_rows(script, folder, monkeypatch):
     np.testing.assert_array_equal(np.sort(both, axis=0), np.sort(X.toarray(), axis=0))
     unseen = np.asarray(Y_rest.sum(axis=0)).ravel() == 0
     assert truth[:, unseen].nnz == 0
-    for name, settings in (("RANKER", [{}, {"n_random": 5}, {"hard_labels": 3}]), ("FIT", [{}])):
+    starts = [{}, {"init": "random", "label_init": "centroids", "random_state": 1}]
+    rankers = [{}, {"n_random": 5}, {"hard_labels": 3}]
+    for name, settings in (("RANKER", rankers), ("FIT", [{}]), ("START", starts)):
         monkeypatch.setattr(bench, name, settings)
     data = X_rest, Y_rest, X_held, truth
     by_ranker = list(bench.study_ranker(data))
     assert [row["setting"] for row in by_ranker[1:]] == ["default", "n_random=5", "hard_labels=3"]
     assert [row["setting"] for row in bench.study_fit(data)] == ["default"]
+    settings = [row["setting"] for row in bench.study_start(data)]
+    assert settings == ["default", "init=random, label_init=centroids, random_state=1"]
     monkeypatch.setattr(bench, "SEARCH", [{}, {"rerank_size": 1}, {"beam_width": 1}])
     found = list(bench.study_search(data))
     assert found[0]["P@1"] == pytest.approx(by_ranker[1]["P@1"])

@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from skxmc.encoders.size import EncoderSize
 from skxmc.index import n_clusters_for
 from skxmc.training.fitting import resolve_batch_size
-from skxmc.training.memory import Need, mining_need, shared_needs
+from skxmc.training.memory import Need, label_start_need, mining_need, shared_needs
 
 __all__ = [
     "HARD_LABELS",
@@ -36,6 +36,7 @@ class EliasSizes(Protocol):
     n_negatives: Any
     stage2_epochs: Any
     recluster: bool
+    label_init: str
     batch_size: Any
     early_stopping: bool
     validation_fraction: float
@@ -104,6 +105,7 @@ def elias_needs(settings: EliasSizes, X: Any, Y: sp.csr_array, encoder: EncoderS
             passing=True,
             host=True,
         ),
+        label_start_need(s.label_init, Y, width),
         mining_need(s, Y, batch_size, width),
         Need("opening of the graph", beams, "a smaller beam_width", passing=True, host=True),
         Need("step of stage 2", step, "a smaller batch_size or kappa", passing=True),

@@ -12,6 +12,7 @@ from skxmc.encoders import BagOfWords
 from skxmc.encoders.base import build_encoder
 from skxmc.encoders.size import encoder_size
 from skxmc.heads import LabelHead, log_prior
+from skxmc.heads.start import start_at_centroids
 from skxmc.index import (
     ClusterIndex,
     approximate_adjacency,
@@ -76,6 +77,7 @@ class EliasSettings(Protocol):
     stage1_epochs: Any
     stage2_epochs: Any
     recluster: bool
+    label_init: str
     batch_size: Any
     lr_labels: float
     lr_clusters: float
@@ -127,6 +129,7 @@ class EliasTraining:
         fraction = s.validation_fraction if s.early_stopping else 0.0
         X, Y, X_valid, Y_valid = hold_out(X, Y, fraction, self.rng)
         titles = ["stage 2"]
+        anew = model is None and progress.module is None
         if model is None:
             titles = ["stage 1", *(["stage 1"] if s.recluster else []), "stage 2"]
         if progress.module is not None:
@@ -135,6 +138,10 @@ class EliasTraining:
             model = self._start(X, Y)
         model.to(self.device)
         data = model.encoder.prepare(X)
+        if anew and s.label_init == "centroids":
+            embeddings = embed_rows(model.encoder, data, Y.shape[0], self.device)
+            start_at_centroids(model.head, embeddings, Y)
+            del embeddings  # as large as the rows, and not needed again
         validation = None
         if Y_valid is not None:
             validation = self._validation(model, X_valid, Y_valid, Y)

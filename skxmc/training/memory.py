@@ -8,6 +8,7 @@ import scipy.sparse as sp
 import torch
 
 from skxmc.encoders.size import EncoderSize
+from skxmc.heads.start import start_bytes
 from skxmc.ops.row_table import table_bytes
 from skxmc.training.fitting import resolve_pool
 from skxmc.training.snm import DENSE_ENTRIES, DENSE_SHARE
@@ -17,6 +18,7 @@ __all__ = [
     "available_memory",
     "check_memory",
     "data_bytes",
+    "label_start_need",
     "mining_need",
     "shared_needs",
     "total",
@@ -161,6 +163,28 @@ def mining_need(
         # the pool's vectors, their scores, and a kept negative's labels, scores and places
         n_bytes = 4 * pool_size * embedding_dim + 2 * scores + 60 * batch_size * k
     return Need("step that mines negatives", n_bytes, "a smaller pool_size", passing=True)
+
+
+def label_start_need(label_init: str, Y: sp.csr_array, embedding_dim: int) -> Need:
+    """Return what the start of the label vectors takes.
+
+    Parameters
+    ----------
+    label_init : {"zeros", "centroids"}
+        The start.
+    Y : csr_array of shape (n_rows, n_labels)
+        Truth.
+    embedding_dim : int
+        Width of an embedding.
+
+    Returns
+    -------
+    need : Need
+    """
+    wanted = label_init == "centroids"
+    n_bytes = start_bytes(Y.shape[0], Y.shape[1], Y.nnz, embedding_dim) if wanted else 0
+    what, lower = "embeddings of all rows, for the start of the labels", "label_init='zeros'"
+    return Need(what, n_bytes, lower, passing=True, host=True)
 
 
 def data_bytes(X: Any) -> int:

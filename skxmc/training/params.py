@@ -7,6 +7,7 @@ from joblib import effective_n_jobs
 
 from skxmc._validation import blaming, check_bool, check_int, check_number, check_option
 from skxmc.encoders.base import check_encoder
+from skxmc.heads.start import LABEL_STARTS
 from skxmc.metrics import get_scorer
 
 __all__ = ["check_count", "check_n_jobs", "check_training_params"]
@@ -34,6 +35,7 @@ def check_training_params(estimator: Any) -> None:
         check_int(estimator, "verbose", estimator.verbose, minimum=0)
     check_number(estimator, "dropout", estimator.dropout, minimum=0, below=1)
     check_count(estimator, "batch_size", minimum=1)
+    check_option(estimator, "label_init", estimator.label_init, LABEL_STARTS)
     for name in ("lr_labels", "lr_encoder"):
         check_number(estimator, name, getattr(estimator, name), above=0)
     check_number(estimator, "weight_decay", estimator.weight_decay, minimum=0)

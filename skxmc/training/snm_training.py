@@ -10,6 +10,7 @@ from skxmc.encoders import BagOfWords
 from skxmc.encoders.base import build_encoder
 from skxmc.encoders.size import encoder_size
 from skxmc.heads import LabelHead, log_prior
+from skxmc.heads.start import start_at_centroids
 from skxmc.losses import ordered_weights
 from skxmc.negatives import FrequencyPool, InBatchPool, MixedPool, Pool, UniformPool
 from skxmc.search.exhaustive import exhaustive_topk
@@ -25,7 +26,7 @@ from skxmc.training.fitting import (
     run_stage,
 )
 from skxmc.training.loop import Plan, TrainingInterrupted
-from skxmc.training.memory import Need, mining_need, shared_needs
+from skxmc.training.memory import Need, label_start_need, mining_need, shared_needs
 from skxmc.training.snm import SNMModel, SNMObjective, SNMRates
 
 __all__ = ["SAMPLERS", "SNMSettings", "SNMTraining"]
@@ -52,6 +53,7 @@ class SNMSettings(Protocol):
     cosine_scale: float
     dropout: float
     max_epochs: Any
+    label_init: str
     batch_size: Any
     lr_labels: float
     lr_encoder: float
@@ -98,10 +100,15 @@ class SNMTraining:
         progress = progress or Progress(None, self.rng, self.device)
         fraction = s.validation_fraction if s.early_stopping else 0.0
         X, Y, X_valid, Y_valid = hold_out(X, Y, fraction, self.rng)
+        anew = model is None and progress.module is None
         if model is None:
             model = self._start(X, Y)
         model.to(self.device)
         data = model.encoder.prepare(X)
+        if anew and s.label_init == "centroids":
+            embeddings = embed_rows(model.encoder, data, Y.shape[0], self.device)
+            start_at_centroids(model.head, embeddings, Y)
+            del embeddings  # as large as the rows, and not needed again
         validation = None
         if Y_valid is not None:
             validation = self._validation(model, X_valid, Y_valid, Y)
@@ -142,6 +149,7 @@ class SNMTraining:
         held_out = s.validation_fraction if s.early_stopping else 0.0
         return [
             *shared_needs(X, Y, size, held_out),
+            label_start_need(s.label_init, Y, size.embedding_dim),
             mining_need(s, Y, batch_size, size.embedding_dim),
         ]
 

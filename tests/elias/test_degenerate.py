@@ -57,6 +57,7 @@ SETTINGS = {
     "one row a step": {"batch_size": 1},
     "one step": {"batch_size": 1000},
     "recluster": {"recluster": True, "n_clusters": 4},
+    "label vectors from centroids": {"label_init": "centroids"},
     "bfloat16": {"precision": "bfloat16"},
     "dense layers": {"encoder": BagOfWords(4, n_layers=1, feature_dropout=0.5)},
     "no epochs": {"stage1_epochs": 0, "stage2_epochs": 0},

@@ -87,6 +87,8 @@ CHOICES = [
     {"anneal": 0.5},
     {"hardness_cap": 16},
     {"normalize": True},
+    {"label_init": "centroids"},
+    {"label_init": "centroids", "normalize": True},
     {"pool_size": 24, "n_negatives": 24},
 ]
 

@@ -56,8 +56,10 @@ def snm(folder=None, **parameters):
 RUNS = {
     "elias": (elias, {}),
     "elias, clustered again": (elias, {"recluster": True}),
+    "elias, labels from centroids": (elias, {"label_init": "centroids"}),
     "elias, early stopping": (elias, {"early_stopping": True, "patience": 1}),
     "snm": (snm, {}),
+    "snm, labels from centroids": (snm, {"label_init": "centroids", "normalize": True}),
     "snm, early stopping": (snm, {"early_stopping": True, "patience": 2, "multilabel": "pick_one"}),
     "snm, annealed": (snm, {"anneal": 0.7, "normalize": True, "sampler": "mixed"}),
 }
@@ -295,6 +297,10 @@ OTHERS = {
     "encoder": (
         lambda f: elias(f, encoder=BagOfWords(embedding_dim=12)).fit(X, Y),
         r"encoder was BagOfWords\(.*n_layers=1.* and is BagOfWords\(.*n_layers=0",
+    ),
+    "label_init": (
+        lambda f: elias(f, label_init="centroids").fit(X, Y),
+        "label_init was 'zeros' and is 'centroids'",
     ),
     "X": (lambda f: elias(f).fit(2 * X, Y), "X was sparse .* and is sparse"),
     "y": (lambda f: elias(f).fit(X, Y[:, ::-1]), "y was sparse .* and is sparse"),
