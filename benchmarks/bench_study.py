@@ -92,9 +92,7 @@ START = [
         {"random_state": 1},
         {"label_init": "centroids", "random_state": 1},
         {"init": "random"},
-        {"init": "random", "label_init": "centroids"},
         {"recluster": True},
-        {"recluster": True, "label_init": "centroids"},
     )
 ]
 

@@ -12,6 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import gen_batches
 
 from skxmc.encoders.base import Encoder, check_embeddings
+from skxmc.heads.start import start_at_centroids
 from skxmc.metrics import evaluate_topk, propensities
 from skxmc.topk import TopK
 from skxmc.training.callbacks import Callback, EarlyStopping, ProgressBar, Timer
@@ -28,6 +29,7 @@ __all__ = [
     "resolve_epochs",
     "resolve_pool",
     "run_stage",
+    "start_labels",
     "take_rows",
 ]
 
@@ -236,6 +238,28 @@ def embed_rows(encoder: Encoder, data: Any, n_rows: int, device: torch.device) -
         check_embeddings(encoder, embeddings, rows.size)
         out[part] = embeddings.float().cpu().numpy()
     return out
+
+
+def start_labels(
+    label_init: str, model: Any, data: Any, Y: sp.csr_array, device: torch.device
+) -> None:
+    """Bring the label vectors of a new model to the start that was asked for.
+
+    Parameters
+    ----------
+    label_init : {"zeros", "centroids"}
+        "zeros" leaves them as they were made.
+    model : EliasModel or SNMModel
+        Its `head` is changed, its `encoder` is left in evaluation mode.
+    data : object
+        Training rows as the encoder's `prepare` returned them.
+    Y : csr_array of shape (n_rows, n_labels)
+        Their truth.
+    device : torch.device
+        Where the model lives.
+    """
+    if label_init == "centroids":
+        start_at_centroids(model.head, embed_rows(model.encoder, data, Y.shape[0], device), Y)
 
 
 class Validation:

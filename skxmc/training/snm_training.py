@@ -10,7 +10,6 @@ from skxmc.encoders import BagOfWords
 from skxmc.encoders.base import build_encoder
 from skxmc.encoders.size import encoder_size
 from skxmc.heads import LabelHead, log_prior
-from skxmc.heads.start import start_at_centroids
 from skxmc.losses import ordered_weights
 from skxmc.negatives import FrequencyPool, InBatchPool, MixedPool, Pool, UniformPool
 from skxmc.search.exhaustive import exhaustive_topk
@@ -24,6 +23,7 @@ from skxmc.training.fitting import (
     resolve_epochs,
     resolve_pool,
     run_stage,
+    start_labels,
 )
 from skxmc.training.loop import Plan, TrainingInterrupted
 from skxmc.training.memory import Need, label_start_need, mining_need, shared_needs
@@ -105,10 +105,8 @@ class SNMTraining:
             model = self._start(X, Y)
         model.to(self.device)
         data = model.encoder.prepare(X)
-        if anew and s.label_init == "centroids":
-            embeddings = embed_rows(model.encoder, data, Y.shape[0], self.device)
-            start_at_centroids(model.head, embeddings, Y)
-            del embeddings  # as large as the rows, and not needed again
+        if anew:
+            start_labels(s.label_init, model, data, Y, self.device)
         validation = None
         if Y_valid is not None:
             validation = self._validation(model, X_valid, Y_valid, Y)
