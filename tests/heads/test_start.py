@@ -75,7 +75,7 @@ def test_vectors_of_length_one(problem):
     np.testing.assert_allclose(head.rows.weight, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_scores_are_the_prior_and_a_multiple_of_the_cosine():
+def test_scores_are_multiples_of_the_cosine():
     """However long embeddings are in general: an encoder may have any scale."""
     E = np.float32([[3, 0], [0, 3], [3, 0]])
     Y = sp.csr_array(np.float32([[1, 0], [0, 1], [1, 1]]))
