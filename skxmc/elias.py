@@ -328,7 +328,8 @@ class EliasClassifier(BaseTrainedClassifier):
             return graph
         weight, bias, share = self.ranker_.weight_, self.ranker_.bias_, self.ranker_.share_
         size = 0 if self.rerank_size == "auto" else self.rerank_size
-        ranker = RankerColumns.from_rows(weight, bias, share=share, size=size)
+        order = graph.labels_by_cluster()
+        ranker = RankerColumns.from_rows(weight, bias, share=share, size=size, order=order)
         return replace(graph, ranker=ranker)
 
     @property
