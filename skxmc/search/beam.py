@@ -58,7 +58,7 @@ def auto_shortlist_size(k: int) -> int:
 
 
 def auto_rerank_size(k: int) -> int:
-    """Return how many labels to re-order for the best k: 50, or 3 k if that is more.
+    """Return how many labels to re-order for the best k: 50, or 6 k if that is more.
 
     Parameters
     ----------
@@ -74,9 +74,9 @@ def auto_rerank_size(k: int) -> int:
     --------
     >>> from skxmc.search.beam import auto_rerank_size
     >>> auto_rerank_size(5), auto_rerank_size(100)
-    (50, 300)
+    (50, 600)
     """
-    return max(50, 3 * k)
+    return max(50, 6 * k)
 
 
 def search_topk(

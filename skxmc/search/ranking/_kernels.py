@@ -94,7 +94,7 @@ def make_rank_scratch(n_labels: int, n_ranked: int) -> RankScratch:
 
 @njit(cache=_CACHE)
 def count_records(indptr, places):
-    """Records of each column, and how many of all have more weights than fit into one.
+    """Count the records of each column, and those with more weights than fit into one.
 
     `places` are the labels of CSC columns, in order.
     """
@@ -185,7 +185,7 @@ def _words_of(n_groups):
 
 @njit(cache=_CACHE, nogil=True)
 def _long_from(n_groups):
-    """Records from which a column has a table."""
+    """Return the number of records from which a column has a table."""
     return max(_LONG, _words_of(n_groups) // _RECORDS_PER_WORD)
 
 
