@@ -49,7 +49,7 @@ class EliasClassifier(BaseTrainedClassifier):
         most of them zero), and nothing elsewhere; None leaves it out.
     rerank_size : int or "auto", default="auto"
         Labels re-ordered for each row, at least as many as are asked for; "auto" is 50, or
-        3 k if that is more, where k labels are asked for.
+        6 k if that is more, where k labels are asked for.
     n_clusters : int or "auto", default="auto"
         Clusters C, a power of two; "auto" takes the smallest that leaves `max_leaf` labels each.
     max_leaf : int, default=100
@@ -333,7 +333,8 @@ class EliasClassifier(BaseTrainedClassifier):
             return graph
         weight, bias, share = self.ranker_.weight_, self.ranker_.bias_, self.ranker_.share_
         size = 0 if self.rerank_size == "auto" else self.rerank_size
-        ranker = RankerColumns.from_rows(weight, bias, share=share, size=size)
+        order = graph.labels_by_cluster()
+        ranker = RankerColumns.from_rows(weight, bias, share=share, size=size, order=order)
         return replace(graph, ranker=ranker)
 
     @property

@@ -58,7 +58,7 @@ def auto_shortlist_size(k: int) -> int:
 
 
 def auto_rerank_size(k: int) -> int:
-    """Return how many labels to re-order for the best k: 50, or 3 k if that is more.
+    """Return how many labels to re-order for the best k: 50, or 6 k if that is more.
 
     Parameters
     ----------
@@ -74,9 +74,9 @@ def auto_rerank_size(k: int) -> int:
     --------
     >>> from skxmc.search.beam import auto_rerank_size
     >>> auto_rerank_size(5), auto_rerank_size(100)
-    (50, 300)
+    (50, 600)
     """
-    return max(50, 3 * k)
+    return max(50, 6 * k)
 
 
 def search_topk(
@@ -91,8 +91,7 @@ def search_topk(
     """Find the k labels with the largest score p = max_c(s_c a_cl)^path_power * sigmoid(z_l).
 
     Where the graph has a ranker, the best `ranker.size` of them, or k if that is more, get the
-    score p^(1 - share) sigmoid(2 margin)^share instead. Of these, the row's heavy features tell the
-    best k + 2 max(8, k / 2), whose margins are found in full.
+    score p^(1 - share) sigmoid(2 margin)^share instead.
 
     Parameters
     ----------
@@ -252,11 +251,11 @@ def _sizes(k: int, shortlist_size: int, graph: SearchGraph) -> _kernels.Sizes:
     spare = max(SPARE, k // 2)
     # with a ranker log scores count for a part, and so do the errors of codes
     few = spare if ranker is None else min(spare, max(FEW, k // 10))
-    n_weighed, n_rescored = k + 2 * spare, k + few
+    n_rescored = k + few
     n_coded = 32 + 3 * max(n_ranked, k + spare) // 2
     if graph.n_labels <= _FEW_LABELS:
-        n_weighed, n_rescored = max(n_weighed, n_ranked), max(n_rescored, n_ranked)
-    return _kernels.Sizes(shortlist_size, n_coded, n_ranked, n_weighed, n_rescored)
+        n_rescored = max(n_rescored, n_ranked)
+    return _kernels.Sizes(shortlist_size, n_coded, n_ranked, n_rescored)
 
 
 def warm_up() -> None:
@@ -293,6 +292,7 @@ def _read_only(array: np.ndarray) -> np.ndarray:
 # What stands in the kernels' arguments where there is no ranker.
 _NO_FEATURES = _csr_arrays(as_csr(np.zeros((0, 0), np.float32)))
 _NO_RANKER = RankerColumns(
-    np.zeros((0, 4), np.int32), np.zeros((0, 2), np.int32), np.zeros(0, np.uint64),
-    np.zeros(0, np.float32), share=0.0, size=0,
+    np.zeros((0, 4), np.int32), np.zeros(0, np.uint64), np.zeros(0, np.int32),
+    np.zeros(0, np.uint64), np.zeros((0, 16), np.int16), np.zeros(0, np.int32),
+    np.zeros(0, np.float32), np.zeros(0, np.float32), share=0.0, size=0,
 )  # fmt: skip

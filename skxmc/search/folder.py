@@ -13,7 +13,7 @@ __all__ = ["read_folder", "write_folder"]
 
 _INDEX = "graph.json"
 _FORMAT = "skxmc.SearchGraph"
-_VERSION = 3
+_VERSION = 4
 
 
 def write_folder(folder: str | os.PathLike, arrays: dict[str, np.ndarray], values: dict) -> None:

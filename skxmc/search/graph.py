@@ -223,6 +223,21 @@ class SearchGraph:
         """Width of the embeddings."""
         return self.label_weight.shape[1]
 
+    def labels_by_cluster(self) -> np.ndarray:
+        """All labels, those with the same best cluster side by side, the likely ones in front.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_labels,), int64
+            Searches tend to rank neighbours together.
+        """
+        clusters = np.repeat(np.arange(self.n_clusters), np.diff(self.indptr))
+        order = np.lexsort((-self.log_weights, self.labels))
+        labels, first = np.unique(self.labels[order], return_index=True)
+        best = np.full(self.n_labels, self.n_clusters)
+        best[labels] = clusters[order[first]]
+        return np.lexsort((-self.label_bias, best))
+
     def save(self, folder: str | os.PathLike) -> None:
         """Write the graph into a folder, one .npy file an array.
 

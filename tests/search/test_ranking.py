@@ -12,7 +12,7 @@ from skxmc._sparse import as_csr
 from skxmc.search._reference import search_topk_reference
 from skxmc.search.beam import auto_rerank_size, search_topk
 from skxmc.search.parts import RankerColumns
-from skxmc.search.ranking._kernels import add_margins, make_rank_scratch, start_margins
+from skxmc.search.ranking._kernels import find_margins, make_rank_scratch
 
 from .test_beam import SIZES, assert_same_ranking, big_problem
 from .test_codes import MANY, many_labels
@@ -21,11 +21,42 @@ N_FEATURES = 30
 
 
 def random_ranker(rng, n_labels, density=0.3, n_features=N_FEATURES, size=0, share=0.6):
+    """Make a ranker whose labels stand in any order; returns also its weights, not rounded."""
     rows = sp.random_array((n_labels, n_features), density=density, rng=rng, dtype=np.float32)
     rows = rows.tocsr()
     rows.data -= 0.5
-    bias = rng.normal(size=n_labels).astype(np.float32)
-    return RankerColumns.from_rows(as_csr(rows), bias, share=share, size=size), rows.toarray()
+    bias, order = rng.normal(size=n_labels).astype(np.float32), rng.permutation(n_labels)
+    ranker = RankerColumns.from_rows(as_csr(rows), bias, share=share, size=size, order=order)
+    return ranker, rows.toarray()
+
+
+def read_slowly(ranker):
+    """Read the weights, in float64, bit by bit."""
+    label_at = np.argsort(ranker.place)
+    found = np.zeros((ranker.place.size, ranker.columns.shape[0]))
+    for f, (start, stop, table, is_long) in enumerate(ranker.columns):
+        if is_long:
+            words = ranker.words[table : table + -(-found.shape[0] // 512)]
+            groups = [
+                32 * w + bit for w, word in enumerate(words) for bit in range(32) if word >> bit & 1
+            ]
+            # the upper half of a word numbers the first record of its groups
+            for w in {group // 32 for group in groups}:
+                assert words[w] >> 32 == start + sum(group < 32 * w for group in groups)
+        else:
+            groups = ranker.groups[table : table + stop - start]
+        assert len(groups) == stop - start
+        for group, record in zip(groups, ranker.records[start:stop], strict=True):
+            record = int(record)
+            bits = [bit for bit in range(16) if record >> bit & 1]
+            if len(bits) > 3:
+                weights = ranker.blocks[record >> 16][bits]
+            else:
+                weights = np.array([record >> 16, record >> 32, record >> 48]) & 0xFFFF
+                weights = weights.astype(np.uint16).view(np.int16)
+            for bit, weight in zip(bits, weights, strict=False):
+                found[label_at[16 * group + bit], f] = weight
+    return found * ranker.scale[:, None].astype(np.float64)
 
 
 def random_features(rng, n_rows, n_features=N_FEATURES):
@@ -41,43 +72,46 @@ def unit(X):
 
 @given(st.integers(1, 3000), st.integers(1, 60), st.integers(0, 2**32 - 1))
 def test_margins_against_dense(n_labels, n, seed):
-    """Columns that are read through and columns that are looked up, in turn."""
+    """Columns that are read through and columns that are looked up, of few and of many labels."""
     rng = np.random.default_rng(seed)
-    ranker, weight = random_ranker(rng, n_labels, density=rng.choice([0.02, 0.5]))
-    X, n = random_features(rng, 3), min(n, n_labels)
-    mark, scratch = np.zeros(n_labels, np.int32), make_rank_scratch(n)
+    ranker, _ = random_ranker(rng, n_labels, density=rng.choice([0.02, 0.1, 0.5]))
+    X, n, weight = random_features(rng, 3), min(n, n_labels), read_slowly(ranker)
+    scratch = make_rank_scratch(n_labels, n)
     for i in range(3):
         labels = rng.permutation(n_labels)[:n].astype(np.int32)
-        start_margins(ranker.arrays, labels, n, scratch)
-        for heavy in (True, False):
-            add_margins(
-                X.indptr, X.indices, X.data, i, heavy, ranker.arrays, labels, n, mark,
-                1 + n * (2 * i + (not heavy)), scratch,
-            )  # fmt: skip
-        expected = weight[labels].astype(np.float64) @ unit(X)[i] + ranker.bias[labels]
+        find_margins(X.indptr, X.indices, X.data, i, ranker.arrays, labels, n, scratch)
+        expected = weight[labels] @ unit(X)[i] + ranker.bias[labels]
         np.testing.assert_allclose(scratch.margin[:n], expected, rtol=1e-5, atol=1e-5)
-        assert not scratch.near.any()
+        assert (scratch.at == -1).all()
 
 
-def test_long_columns_have_words_and_keep_their_entries():
+def test_rows_of_more_features_than_a_batch_holds():
+    rng = np.random.default_rng(4)
+    ranker, _ = random_ranker(rng, 40, density=0.5, n_features=9000)
+    X = as_csr(rng.normal(size=(1, 9000)).astype(np.float32))
+    labels, scratch = rng.permutation(40)[:20].astype(np.int32), make_rank_scratch(40, 20)
+    find_margins(X.indptr, X.indices, X.data, 0, ranker.arrays, labels, 20, scratch)
+    expected = read_slowly(ranker)[labels] @ unit(X)[0] + ranker.bias[labels]
+    np.testing.assert_allclose(scratch.margin[:20], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("density", [0.005, 0.1, 0.6])
+def test_weights_are_rounded_to_16_bits(density):
     rng = np.random.default_rng(0)
-    ranker, weight = random_ranker(rng, 4000, density=0.1)
-    assert (np.diff(ranker.columns[:, 2:]) > 0).all()
-    found = np.zeros_like(weight)
-    for f, (start, stop, *_) in enumerate(ranker.columns):
-        entries = ranker.entries[start:stop]
-        found[entries[:, 0], f] = entries.view(np.float32)[:, 1]
-    np.testing.assert_array_equal(found, weight)
+    ranker, weight = random_ranker(rng, 4000, density=density)
+    kinds = {0.005: (True, False), 0.1: (False, True), 0.6: (False, True)}[density]
+    assert (not ranker.columns[:, 3].any(), bool(ranker.columns[:, 3].all())) == kinds
+    assert bool(ranker.blocks.size) == (density > 0.05)
+    found = read_slowly(ranker)
+    np.testing.assert_array_equal(ranker.scale, abs(weight).max(axis=1) / np.float32(32767))
+    assert (abs(found - weight) <= 0.501 * ranker.scale[:, None]).all()
 
 
 def ranked_slowly(graph, embeddings, X, k, size, **sizes):
     """Score the best `size` labels of the reference anew, in float64."""
     ranker = graph.ranker
     first = search_topk_reference(graph, embeddings, max(k, size), **sizes)
-    weight = np.zeros((graph.n_labels, X.shape[1]))
-    for f, (start, stop, *_) in enumerate(ranker.columns):
-        entries = ranker.entries[start:stop]
-        weight[entries[:, 0], f] = entries.view(np.float32)[:, 1]
+    weight = read_slowly(ranker)
     margins = unit(X) @ weight.T + ranker.bias
     out = search_topk_reference(graph, embeddings, k, **sizes)
     for i, row in enumerate(first.indices):

@@ -178,6 +178,6 @@ def test_incomplete_and_later_folders_are_named(tmp_path):
     (tmp_path / "model" / "labels.npy").unlink()
     with pytest.raises(FileNotFoundError, match=r"labels\.npy is missing"):
         SearchGraph.load(tmp_path / "model")
-    index.write_text(json.dumps(json.loads(index.read_text()) | {"version": 4}))
-    with pytest.raises(ValueError, match="has version 4 of the format, this skxmc reads version 3"):
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"version": 5}))
+    with pytest.raises(ValueError, match="has version 5 of the format, this skxmc reads version 4"):
         SearchGraph.load(tmp_path / "model")

@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from skxmc.search.numeric._kernels import count_bits, round_query
-from skxmc.search.numeric._vectors import EDGES, common_of_eight, products_of_four_halves
+from skxmc.search.numeric._vectors import EDGES, common_of_eight, fetch_row, products_of_four_halves
 from skxmc.search.paths._kernels import END, ENOUGH, NEXT
 
 # SKXMC_NUMBA_CACHE=0 compiles anew in each process, for where no cache can be written
@@ -154,6 +154,8 @@ def code_logits(graph, embedding, labels, n, scratch, out):
     for start in range(0, n, 4):
         q = max(0, min(start, n - 4))
         q1, q2, q3 = min(q + 1, last), min(q + 2, last), min(q + 3, last)
+        for ahead in range(q + 4, min(q + 8, n)):
+            fetch_row(codes, labels[ahead])
         products_of_four_halves(
             codes, labels[q], labels[q1], labels[q2], labels[q3], numbers, out[q:]
         )

@@ -25,7 +25,13 @@ from skxmc.search.coded._kernels import (
     follow_paths,
     make_code_scratch,
 )
-from skxmc.search.numeric._kernels import about_best, best_bound, keep_best, row_products
+from skxmc.search.numeric._kernels import (
+    about_best,
+    best_bound,
+    keep_best,
+    row_products,
+)
+from skxmc.search.numeric._vectors import fetch_row
 from skxmc.search.paths._kernels import (
     PathScratch,
     bound_paths,
@@ -35,9 +41,8 @@ from skxmc.search.paths._kernels import (
 )
 from skxmc.search.ranking._kernels import (
     RankScratch,
-    add_margins,
+    find_margins,
     make_rank_scratch,
-    start_margins,
 )
 
 # SKXMC_NUMBA_CACHE=0 compiles anew in each process, for where no cache can be written
@@ -47,6 +52,8 @@ _SUMS = {"reassoc", "contract", "nsz"}
 BLOCK = 32
 # Rows a thread takes at a time: enough for its caches, few enough to share a batch out evenly.
 ROWS_AT_ONCE = 256
+# Features whose embeddings are on their way while one is added.
+_AHEAD = 4
 # Labels kept from stage to stage, of all rows of a block: a megabyte or so.
 _KEPT = 2**17
 
@@ -79,8 +86,7 @@ class Sizes(NamedTuple):
 
     shortlist: int  # found over paths; with bits, paths followed at least
     coded: int  # paths whose labels are scored by their codes, chosen by their bits
-    ranked: int  # whose margins by heavy features are found; 0 without a ranker
-    weighed: int  # whose margins are found in full
+    ranked: int  # whose margins are found; 0 without a ranker
     rescored: int  # scored by their rows
 
 
@@ -119,7 +125,7 @@ def make_scratch(graph: Graph, beam_width: int, reach: int, sizes: Sizes, k: int
         make_cluster_scratch(BLOCK, graph.cluster_bias.size, graph.cluster_codes.shape, beam_width),
         make_path_scratch(n_labels, beam_width, reach),
         make_code_scratch(code_width, graph.edge_bits.shape[1], reach),
-        make_rank_scratch(min(width, sizes.ranked)),
+        make_rank_scratch(n_labels, min(width, sizes.ranked)),
         Kept(
             np.empty(kept[0], np.int32),
             np.empty(kept, np.int32),
@@ -153,6 +159,8 @@ def encode_rows(
         row = out[i]
         row[:] = 0
         for p in range(start, stop, 2):
+            for q in range(p + _AHEAD, min(p + _AHEAD + 2, indices.shape[0])):
+                fetch_row(table, indices[q])
             last = min(p + 1, stop - 1)
             f, g = indices[p], indices[last]
             v, w = np.float32(data[p] * factor), np.float32(data[last] * factor)
@@ -196,8 +204,8 @@ def search_rows(
         _choose_by_codes(graph, own, alpha_and_powers, sizes, scratch)
         if sizes.ranked > 0:
             _choose_by_margins(
-                indptr[rows.start : rows.stop + 1], indices, data, ranker, alpha_and_powers, sizes,
-                scratch,
+                indptr[rows.start : rows.stop + 1], indices, data, ranker, alpha_and_powers[2],
+                sizes, scratch,
             )  # fmt: skip
         _write_best(graph, own, alpha_and_powers, scratch, labels[rows], scores[rows])
 
@@ -288,32 +296,21 @@ def _choose_by_codes(graph, embeddings, alpha_and_powers, sizes, scratch):
 
 
 @njit(cache=_CACHE, nogil=True)
-def _choose_by_margins(indptr, indices, data, ranker, alpha_and_powers, sizes, scratch):
-    """Keep the labels that score best by codes and margins; their margins go into `other`.
-
-    A row's heavy features tell which labels are worth the time that all of them take.
-    """
-    kept, paths, share = scratch.kept, scratch.paths, alpha_and_powers[2]
+def _choose_by_margins(indptr, indices, data, ranker, share, sizes, scratch):
+    """Keep the labels that score best by codes and margins; their margins go into `other`."""
+    kept, keys, order = scratch.kept, scratch.paths.key, scratch.paths.order
     margin = scratch.ranks.margin
     for i in range(indptr.shape[0] - 1):
-        label, path, other = kept.label[i], kept.path[i], kept.other[i]
-        n = kept.length[i]
-        start_margins(ranker, label, n, scratch.ranks)
-        for heavy in (True, False):
-            add_margins(
-                indptr, indices, data, i, heavy, ranker, label, n, paths.mark, paths.first[0],
-                scratch.ranks,
-            )  # fmt: skip
-            paths.first[0] += n
-            size = sizes.weighed if heavy else sizes.rescored
-            if n > size:
-                _add_margins_to_scores(other, margin, share, n, scratch)
-                bound = best_bound(paths.key, label, n, size, paths.order)
-                m = 0
-                for q in range(n):
-                    label[m], path[m], other[m], margin[m] = label[q], path[q], other[q], margin[q]
-                    m += paths.order[q] >= bound
-                n = m
+        n, label, path, other = kept.length[i], kept.label[i], kept.path[i], kept.other[i]
+        find_margins(indptr, indices, data, i, ranker, label, n, scratch.ranks)
+        if n > sizes.rescored:
+            _add_margins_to_scores(other, margin, share, n, scratch)
+            bound = best_bound(keys, label, n, sizes.rescored, order)
+            m = 0
+            for q in range(n):
+                label[m], path[m], margin[m] = label[q], path[q], margin[q]
+                m += order[q] >= bound
+            n = m
         other[:n] = margin[:n]
         kept.length[i] = n
 

@@ -13,12 +13,17 @@ __all__ = [
     "BYTES",
     "CLUSTERS",
     "EDGES",
+    "add_sixteen",
     "common_of_eight",
     "fetch",
+    "fetch_row",
+    "lowest_bit",
     "products_of_four_halves",
     "products_of_sixteen",
 ]
 
+# Bytes that memory is asked for at once.
+LINE = 64
 # Bytes, and edges, that a vector takes in.
 BYTES = 32
 EDGES = 8
@@ -33,21 +38,74 @@ _SHORTS = ir.VectorType(ir.IntType(16), 2 * CLUSTERS)
 
 
 @intrinsic
-def fetch(typing_context, rows, row):
-    """Ask for the memory where a row of an array starts, without waiting for it."""
+def fetch(typing_context, array, place):
+    """Ask for the memory of a number of an array, without waiting for it."""
 
     def generate(context, builder, signature, arguments):
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        places = [arguments[1]] + [_LONG(0)] * (signature.args[0].ndim - 1)
-        start = cgutils.get_item_pointer(context, builder, signature.args[0], array, places)
-        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), _INT, _INT, _INT])
-        call = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-        # to read, into all caches, of data
-        where = builder.bitcast(start, ir.IntType(8).as_pointer())
-        builder.call(call, [where, _INT(0), _INT(3), _INT(1)])
+        read = _Rows(context, builder, signature, arguments, 0)
+        _fetch(builder, builder.gep(read.data, [arguments[1]]))
+        return context.get_dummy_value()
+
+    return types.none(array, types.intp), generate
+
+
+@intrinsic
+def fetch_row(typing_context, rows, row):
+    """Ask for the memory of a row of a contiguous array, without waiting for it."""
+
+    def generate(context, builder, signature, arguments):
+        read = _Rows(context, builder, signature, arguments, 0)
+        start = read.row(arguments[1])
+        per_line = _LONG(LINE // (signature.args[0].dtype.bitwidth // 8))
+        with cgutils.for_range_slice(builder, _LONG(0), read.shape[1], per_line, inc=True) as (
+            at,
+            _,
+        ):
+            _fetch(builder, builder.gep(start, [at]))
         return context.get_dummy_value()
 
     return types.none(rows, types.intp), generate
+
+
+def _fetch(builder, pointer):
+    byte = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [byte, _INT, _INT, _INT])
+    call = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+    # to read, into all caches, of data
+    builder.call(call, [builder.bitcast(pointer, byte), _INT(0), _INT(3), _INT(1)])
+
+
+@intrinsic
+def lowest_bit(typing_context, number):
+    """Place of the lowest bit that is set, of a number that has one."""
+
+    def generate(context, builder, signature, arguments):
+        kind = ir.FunctionType(_LONG, [_LONG, ir.IntType(1)])
+        count = cgutils.get_or_insert_function(builder.module, kind, "llvm.cttz.i64")
+        return builder.call(count, [arguments[0], ir.IntType(1)(1)])
+
+    return types.uint64(types.uint64), generate
+
+
+@intrinsic
+def add_sixteen(typing_context, blocks, block, factor, out, start):
+    """Add one of the blocks, (n_blocks, 16) int16, times a float32 factor to out[start:], float32.
+
+    Sixteen numbers at once.
+    """
+
+    def generate(context, builder, signature, arguments):
+        read, out = (_Rows(context, builder, signature, arguments, i) for i in (0, 3))
+        floats = ir.VectorType(ir.FloatType(), _SHORTS.count // 2)
+        shorts = ir.VectorType(ir.IntType(16), floats.count)
+        numbers = builder.sitofp(_load(builder, read.row(arguments[1]), shorts), floats)
+        product = builder.fmul(numbers, _spread(builder, arguments[2], floats), flags=["contract"])
+        pointer = builder.bitcast(builder.gep(out.data, [arguments[4]]), floats.as_pointer())
+        total = builder.fadd(builder.load(pointer, align=4), product, flags=["contract"])
+        builder.store(total, pointer, align=4)
+        return context.get_dummy_value()
+
+    return types.none(blocks, types.uint64, types.float32, out, types.uint64), generate
 
 
 @intrinsic

@@ -1,10 +1,11 @@
 """Numba kernels of the sparse ranker in the search: margins of one row on a few labels.
 
-Weights are kept by feature, so that a row reads the columns of its own features. A short column is
-read through. A long one is looked up, label by label: its entries are in the order of a hash of
-their labels, and a table of bits, eight an entry, tells at which hashes there is an entry. What a
-feature costs is hence bounded, however many labels it speaks for. Memory is asked for a column
-ahead: half of the time would go by waiting.
+Weights are kept by feature, so that a row reads the columns of its own features. Within a column
+sixteen labels that tend to be ranked together are a group, and what the column says of a group is
+one record of 64 bits: which of the labels have weights, and the weights, if they are three at most;
+else the number of a block of sixteen. A short column is read through; a long one has a table of
+bits that tells where the record of a group is. Hits are gathered over several columns before
+anything waits for their records: half of the time would go by waiting for memory.
 """
 
 import os
@@ -14,253 +15,330 @@ import numpy as np
 from numba import njit
 
 from skxmc.search.numeric._kernels import count_bits
-from skxmc.search.numeric._vectors import fetch
+from skxmc.search.numeric._vectors import add_sixteen, fetch, lowest_bit
 
 # SKXMC_NUMBA_CACHE=0 compiles anew in each process, for where no cache can be written
 _CACHE = os.environ.get("SKXMC_NUMBA_CACHE", "1") != "0"
-# Entries from which a column has a table, and entries of a word of it.
-_LONG = 128
-_PER_WORD = 4
-# Looking a label up takes the time of reading so many entries.
-_LOOK_UP_COST = 6
-# Entries up to which a column may be read through, however many labels are sought.
-_MOST_READ = 8192
-# Entries, and words, of a column that are asked for beforehand, and those of a line of the cache.
-_FIRST_ENTRIES, _FIRST_WORDS, _PER_LINE = 600, 400, 8
-# of columns: where entries and words start and stop
-_START, _STOP, _WORD, _WORD_STOP = range(4)
-_NEAR = np.uint64(16383)
-_LOW_BITS, _HALF = np.uint64(31), np.uint64(32)
+# Labels of a group, and weights that fit into a record.
+GROUP = 16
+_FEW = 3
+# Records from which a column has a table, whose memory is worth it from a fraction of its words on.
+_LONG, _RECORDS_PER_WORD = 48, 4
+# of columns: where records start and stop, where the table or the list of groups starts, and which
+_START, _STOP, _TABLE, _IS_LONG = range(4)
+# Bits of a record: the labels, then a weight each, or the number of a block.
+_LABELS, _WEIGHT_BITS = np.uint64(0xFFFF), np.uint64(16)
+# Bits of a hit: the record, the group's place among those sought, the feature's in the batch.
+_RECORD, _GROUP_AT, _GROUP_BITS, _FEATURE_AT = (
+    np.uint64(0xFFFFFFFF),
+    np.uint64(32),
+    np.uint64(0xFFFFF),
+    np.uint64(52),
+)
+# of words: 32 bits, and in the upper half the record of the first of them
+_PER_WORD, _UPPER, _BITS = np.uint64(32), np.uint64(32), np.uint64(31)
 _ONE = np.uint64(1)
-# Hits that are gathered before their weights are read.
-_HITS = 512
+# Sums of a group: a place each, and one for weights that are not there.
+_SUMS, _NOWHERE = np.uint64(17), np.uint64(0x10000)
+# Hits that are gathered before their records are read, and features of a batch.
+_HITS, _FEATURES = 256, 4096
+# Features whose columns are on their way while one is looked at.
+_AHEAD = 3
+# Words of the next column, and numbers in a line of the cache.
+_MOST_FETCHED, _PER_LINE = 256, 8
 
 
 class RankerArrays(NamedTuple):
     """Arrays of a ranker, as `skxmc.search.parts.RankerColumns` describes them."""
 
     columns: np.ndarray
-    entries: np.ndarray
-    weights: np.ndarray  # `entries` seen as float32
+    records: np.ndarray
+    groups: np.ndarray
     words: np.ndarray
+    blocks: np.ndarray
+    place: np.ndarray
+    scale: np.ndarray
     bias: np.ndarray
 
 
 class RankScratch(NamedTuple):
-    """Memory of one thread."""
+    """Memory of one thread; groups are those of the labels sought."""
 
-    near: np.ndarray  # (16384,) bool, last bits of the labels sought; False between rows
-    hashes: np.ndarray  # (n_ranked,) uint32, of these labels
-    margin: np.ndarray  # (n_ranked + 1,) float32; the last is for labels that are not sought
-    read: np.ndarray  # (_MOST_READ + 1,) int32, entries that may be of labels sought
-    hit: np.ndarray  # (capacity, 3) int32, place of the label, of the entry, and the column's stop
-    value: np.ndarray  # (capacity,) float32, of the feature
-    name: np.ndarray  # (capacity,) int32, label of the entry
-    weight: np.ndarray  # (capacity,) float32, of the entry
-    missed: np.ndarray  # (capacity,) int32, hits that met another label
+    at: np.ndarray  # (all groups,) int32, place of a group among those sought; -1 between rows
+    group: np.ndarray  # (n_ranked,) int64, the groups
+    sought: np.ndarray  # (n_ranked,) uint64, bits of the labels sought of each
+    sums: np.ndarray  # (n_ranked * 17,) float32, of each group
+    margin: np.ndarray  # (n_ranked,) float32, of the labels
+    hit: np.ndarray  # (capacity,) uint64, records that may be of labels sought
+    record: np.ndarray  # (capacity,) uint64, those that are
+    full: np.ndarray  # (capacity,) int64, hits with more weights than fit into a record
+    value: np.ndarray  # (_FEATURES,) float32, of the features of a batch
 
 
-def make_rank_scratch(n_ranked: int) -> RankScratch:
+def make_rank_scratch(n_labels: int, n_ranked: int) -> RankScratch:
     """Allocate memory for margins of `n_ranked` labels at most."""
-    capacity = _HITS + n_ranked + 1
+    n_groups = -(-n_labels // GROUP)
+    capacity = _HITS + max(n_ranked, _long_from(n_groups)) + 1
     return RankScratch(
-        np.zeros(int(_NEAR) + 1, np.bool_),
-        np.empty(n_ranked, np.uint32),
-        np.zeros(n_ranked + 1, np.float32),
-        np.empty(_MOST_READ + 1, np.int32),
-        np.empty((capacity, 3), np.int32),
-        np.empty(capacity, np.float32),
-        np.empty(capacity, np.int32),
-        np.empty(capacity, np.float32),
-        np.empty(capacity, np.int32),
+        np.full(n_groups, -1, np.int32),
+        np.empty(n_ranked, np.int64),
+        np.empty(n_ranked, np.uint64),
+        np.empty(n_ranked * int(_SUMS), np.float32),
+        np.empty(n_ranked, np.float32),
+        np.empty(capacity, np.uint64),
+        np.empty(capacity, np.uint64),
+        np.empty(capacity, np.int64),
+        np.empty(_FEATURES, np.float32),
     )
 
 
 @njit(cache=_CACHE)
-def place_columns(indptr):
-    """Where entries and words of each column start and stop; short columns have no words."""
-    columns = np.zeros((indptr.shape[0] - 1, 4), dtype=np.int32)
-    n_words = 0
-    for f in range(columns.shape[0]):
-        length = indptr[f + 1] - indptr[f]
-        columns[f, _START], columns[f, _STOP] = indptr[f], indptr[f + 1]
-        columns[f, _WORD] = n_words
-        if length >= _LONG:
-            n_words += (length + _PER_WORD - 1) // _PER_WORD
-        columns[f, _WORD_STOP] = n_words
-    return columns
+def count_records(indptr, places):
+    """Count the records of each column, and those with more weights than fit into one.
+
+    `places` are the labels of CSC columns, in order.
+    """
+    counts, n_full = np.zeros(indptr.shape[0] - 1, dtype=np.int64), 0
+    for f in range(counts.shape[0]):
+        p = indptr[f]
+        while p < indptr[f + 1]:
+            stop = _stop_of_group(places, p, indptr[f + 1])
+            counts[f] += 1
+            n_full += stop - p > _FEW
+            p = stop
+    return counts, n_full
 
 
 @njit(cache=_CACHE)
-def order_columns(columns, labels, weights, words):
-    """Bring long columns into the order of their labels' hashes, in place, and fill their words.
+def place_columns(counts, n_groups):
+    """Where records, and table or list, of each column are; returns also the sizes of the latter.
 
-    A word holds the place of its first entry in its upper half, its bits in the lower.
+    A short column has a list of the groups of its records, a long one a table.
     """
+    columns = np.zeros((counts.shape[0], 4), dtype=np.int32)
+    n_records, n_listed, n_words = 0, 0, 0
     for f in range(columns.shape[0]):
-        n_words = columns[f, _WORD_STOP] - columns[f, _WORD]
-        if n_words == 0:
-            continue
-        start, stop = columns[f, _START], columns[f, _STOP]
-        hashes = np.empty(stop - start, dtype=np.uint32)
-        for p in range(start, stop):
-            hashes[p - start] = _hash(labels[p])
-        order = np.argsort(hashes)
-        labels[start:stop] = labels[start:stop][order]
-        weights[start:stop] = weights[start:stop][order]
-        own = words[columns[f, _WORD] : columns[f, _WORD_STOP]]
-        at = 0
-        for q in range(order.shape[0]):
-            bit = _bit_of(hashes[order[q]], n_words)
-            word = np.int64(bit // _HALF)
-            while at <= word:
-                own[at] = np.uint64(start + q) << _HALF
-                at += 1
-            own[word] |= _ONE << (bit & _LOW_BITS)
-        own[at:] = np.uint64(stop) << _HALF
-
-
-@njit(cache=_CACHE, nogil=True)
-def start_margins(ranker, label, n, scratch):
-    """Set the margins of n labels to their biases."""
-    for q in range(n):
-        scratch.margin[q] = ranker.bias[label[q]]
-
-
-@njit(cache=_CACHE, nogil=True)
-def add_margins(indptr, indices, data, i, heavy, ranker, label, n, mark, first, scratch):
-    """Add to the margins of n labels what row i, scaled to unit length, brings them.
-
-    Either by its heavy features, whose squares are at least the mean of the row's, or by the
-    others. The labels are marked from `first` on.
-    """
-    near, hashes = scratch.near, scratch.hashes
-    for q in range(n):
-        mark[label[q]] = first + q
-        near[np.uint64(label[q]) & _NEAR] = True
-        hashes[q] = _hash(label[q])
-    squares, n_used = 0.0, 0.0
-    for p in range(indptr[i], indptr[i + 1]):
-        squares += np.float64(data[p]) * np.float64(data[p])
-        n_used += np.float64(data[p] != 0)
-    factor = 1.0 / np.sqrt(squares) if squares > 0 else 0.0
-    mean = squares / max(1.0, n_used)
-    most_read = min(_LOOK_UP_COST * n, _MOST_READ)
-    n_hits = 0
-    p = _next_feature(data, indptr[i], indptr[i + 1], mean, heavy)
-    while p < indptr[i + 1]:
-        following = _next_feature(data, p + 1, indptr[i + 1], mean, heavy)
-        if following < indptr[i + 1]:
-            _fetch_column(ranker, ranker.columns[indices[following]], most_read)
-        value, column = np.float32(data[p] * factor), ranker.columns[indices[p]]
-        if _is_read(column, most_read):
-            _read_column(ranker, column[_START], column[_STOP], value, mark, first, scratch)
+        columns[f, _START], columns[f, _STOP] = n_records, n_records + counts[f]
+        n_records += counts[f]
+        if counts[f] >= _long_from(n_groups):
+            columns[f, _TABLE], columns[f, _IS_LONG] = n_words, 1
+            n_words += _words_of(n_groups)
         else:
-            n_hits = _look_up(ranker.words, column, value, n, n_hits, scratch)
-        if n_hits > _HITS:
-            _add_hits(ranker, label, n_hits, scratch)
-            n_hits = 0
-        p = following
-    _add_hits(ranker, label, n_hits, scratch)
-    for q in range(n):
-        near[np.uint64(label[q]) & _NEAR] = False
+            columns[f, _TABLE] = n_listed
+            n_listed += counts[f]
+    return columns, n_listed, n_words
 
 
-@njit(cache=_CACHE, nogil=True)
-def _next_feature(data, p, stop, mean, heavy):
-    """Place of a row's next feature that is heavy, or that is not."""
-    while p < stop and (np.float64(data[p]) * np.float64(data[p]) >= mean) != heavy:
+@njit(cache=_CACHE)
+def fill_columns(indptr, places, weights, columns, records, groups, words, blocks):
+    """Write the weights of CSC columns into records and blocks, and where they are."""
+    n_blocks = 0
+    for f in range(columns.shape[0]):
+        p, r = indptr[f], columns[f, _START]
+        while p < indptr[f + 1]:
+            stop = _stop_of_group(places, p, indptr[f + 1])
+            if stop - p > _FEW:
+                records[r] = np.uint64(n_blocks) << _WEIGHT_BITS
+                for q in range(p, stop):
+                    blocks[n_blocks, places[q] % GROUP] = weights[q]
+                n_blocks += 1
+            else:
+                for q in range(p, stop):
+                    weight = np.uint64(weights[q]) & _LABELS
+                    records[r] |= weight << np.uint64(_WEIGHT_BITS * np.uint64(1 + q - p))
+            for q in range(p, stop):
+                records[r] |= _ONE << np.uint64(places[q] % GROUP)
+            if columns[f, _IS_LONG]:
+                group = np.uint64(places[p] // GROUP)
+                words[columns[f, _TABLE] + group // _PER_WORD] |= _ONE << (group & _BITS)
+            else:
+                groups[columns[f, _TABLE] + r - columns[f, _START]] = places[p] // GROUP
+            p, r = stop, r + 1
+        if columns[f, _IS_LONG]:
+            _number_records(words, columns[f, _TABLE], columns[f, _START], columns[f, _STOP])
+
+
+@njit(cache=_CACHE)
+def _number_records(words, at, start, stop):
+    """Write into the upper halves of a column's words which record comes first."""
+    while start < stop:
+        n_bits = count_bits(words[at])
+        words[at] |= np.uint64(start) << _UPPER
+        start += n_bits
+        at += 1
+
+
+@njit(cache=_CACHE)
+def _stop_of_group(places, p, stop):
+    """Where the group of entry p of a column ends."""
+    group = places[p] // GROUP
+    while p < stop and places[p] // GROUP == group:
         p += 1
     return p
 
 
 @njit(cache=_CACHE, nogil=True)
-def _is_read(column, most_read):
-    """Whether a column is read through, rather than looked up."""
-    return column[_WORD] == column[_WORD_STOP] or column[_STOP] - column[_START] <= most_read
+def _words_of(n_groups):
+    """Words of a table."""
+    return (n_groups + 31) // 32
 
 
 @njit(cache=_CACHE, nogil=True)
-def _fetch_column(ranker, column, most_read):
-    """Bring what will be read of a column on its way into the caches."""
-    if _is_read(column, most_read):
-        stop = min(column[_STOP], column[_START] + _FIRST_ENTRIES)
-        for p in range(column[_START], stop, _PER_LINE):
-            fetch(ranker.entries, p)
-    else:
-        stop = min(column[_WORD_STOP], column[_WORD] + _FIRST_WORDS)
-        for w in range(column[_WORD], stop, _PER_LINE):
-            fetch(ranker.words, w)
+def _long_from(n_groups):
+    """Return the number of records from which a column has a table."""
+    return max(_LONG, _words_of(n_groups) // _RECORDS_PER_WORD)
 
 
 @njit(cache=_CACHE, nogil=True)
-def _read_column(ranker, start, stop, value, mark, first, scratch):
-    """Add the products of a column whose entries are all read.
-
-    The last bits of a label are looked at first: where there are a million, their marks are far.
-    Written without branches: which entry is of a label sought is nothing to guess.
-    """
-    near, read, margin = scratch.near, scratch.read, scratch.margin
-    entries, weights = ranker.entries, ranker.weights
-    n = np.int64(0)
-    for p in range(np.uint64(start), np.uint64(stop)):
-        read[n] = p
-        n += near[np.uint64(entries[p, 0]) & _NEAR]
-    nowhere = margin.shape[0] - 1
-    for h in range(n):
-        entry = np.uint64(read[h])
-        q = mark[entries[entry, 0]] - first
-        margin[q if q >= 0 else nowhere] += value * weights[entry, 1]
+def find_margins(indptr, indices, data, i, ranker, label, n, scratch):
+    """Find the margins of n labels for row i, scaled to unit length."""
+    n_groups, stop = _seek(ranker.place, label, n, scratch), indptr[i + 1]
+    squares = 0.0
+    for p in range(indptr[i], stop):
+        squares += np.float64(data[p]) * np.float64(data[p])
+    factor = 1.0 / np.sqrt(squares) if squares > 0 else 0.0
+    for start in range(indptr[i], stop, _FEATURES):
+        features = slice(start, min(stop, start + _FEATURES))
+        n_features = features.stop - start
+        for j in range(n_features):
+            scratch.value[j] = data[start + j] * factor
+        _add_features(ranker, indices[features], n_groups, scratch)
+    _read_sums(ranker, label, n, scratch)
+    for g in range(n_groups):
+        scratch.at[scratch.group[g]] = -1
 
 
 @njit(cache=_CACHE, nogil=True)
-def _look_up(words, column, value, n, n_hits, scratch):
-    """Note where entries of the labels sought must be, if the column has them."""
-    hashes, hit = scratch.hashes, scratch.hit
-    own = words[column[_WORD] : column[_WORD_STOP]]
+def _add_features(ranker, feature, n_groups, scratch):
+    """Add to the sums of the groups what a batch of features brings them."""
+    hit, columns, n_features, n_hits = scratch.hit, ranker.columns, feature.shape[0], 0
+    n_words = _words_of(scratch.at.shape[0])
+    for j in range(-_AHEAD, n_features):
+        if j + _AHEAD < n_features:
+            column = columns[feature[j + _AHEAD]]
+            _fetch_column(column, n_words, ranker.words, ranker.groups)
+        if j < 0:
+            continue
+        column, first = columns[feature[j]], n_hits
+        if column[_IS_LONG]:
+            n_hits = _look_up(
+                ranker.words, column[_TABLE], j, n_groups, n_hits, scratch.group, hit
+            )  # fmt: skip
+        else:
+            n_hits = _read(
+                ranker.groups, column[_TABLE], column[_START], column[_STOP], j, n_hits,
+                scratch.at, hit,
+            )  # fmt: skip
+        for h in range(first, n_hits):
+            fetch(ranker.records, np.int64(hit[h] & _RECORD))
+        if n_hits > _HITS:
+            _add_hits(ranker, n_hits, scratch)
+            n_hits = 0
+    _add_hits(ranker, n_hits, scratch)
+
+
+@njit(cache=_CACHE, nogil=True)
+def _seek(place, label, n, scratch):
+    """Mark the groups of n labels, and clear their sums; returns how many they are."""
+    at, groups, sought, n_groups = scratch.at, scratch.group, scratch.sought, np.int32(0)
+    sought[:n] = 0
     for q in range(n):
-        bit = _bit_of(hashes[q], own.shape[0])
-        word, low = own[bit // _HALF], bit & _LOW_BITS
+        where = np.uint64(place[label[q]])
+        group = where // np.uint64(GROUP)
+        is_new = np.int32(at[group] < 0)
+        # at[group] is -1 if it is new; no branch to guess
+        g = at[group] + is_new * (n_groups + np.int32(1))
+        at[group], groups[g] = g, group
+        sought[g] |= _ONE << (where % np.uint64(GROUP))
+        n_groups += is_new
+    scratch.sums[: n_groups * _SUMS] = 0
+    return n_groups
+
+
+@njit(cache=_CACHE, nogil=True)
+def _fetch_column(column, n_words, words, groups):
+    """Bring what will be read of a column first on its way into the caches."""
+    if column[_IS_LONG]:
+        for w in range(column[_TABLE], column[_TABLE] + min(n_words, _MOST_FETCHED), _PER_LINE):
+            fetch(words, w)
+    else:
+        n_records = column[_STOP] - column[_START]
+        for g in range(column[_TABLE], column[_TABLE] + n_records, 2 * _PER_LINE):
+            fetch(groups, g)
+
+
+@njit(cache=_CACHE, nogil=True)
+def _look_up(words, table, feature, n_groups, n_hits, groups, hit):
+    """Note the records that a long column has for the groups sought."""
+    table = np.uint64(table)
+    tag = np.uint64(feature) << _FEATURE_AT
+    for g in range(n_groups):
+        group = np.uint64(groups[g])
+        word, bit = words[table + group // _PER_WORD], group & _BITS
+        record = (word >> _UPPER) + count_bits(word & ((_ONE << bit) - _ONE))
         # written in any case, and overwritten by the next if it is no hit: no branch to guess
-        hit[n_hits, 0], hit[n_hits, 2] = q, column[_STOP]
-        hit[n_hits, 1] = (word >> _HALF) + count_bits(word & ((_ONE << low) - _ONE))
-        scratch.value[n_hits] = value
-        n_hits += np.int64((word >> low) & _ONE)
+        hit[n_hits] = record | (np.uint64(g) << _GROUP_AT) | tag
+        n_hits += np.int64((word >> bit) & _ONE)
     return n_hits
 
 
 @njit(cache=_CACHE, nogil=True)
-def _add_hits(ranker, label, n_hits, scratch):
-    """Add what was noted to the margins."""
-    hit, value, entries = scratch.hit, scratch.value, ranker.entries
-    name, weight, missed = scratch.name, scratch.weight, scratch.missed
-    for h in range(n_hits):
-        # no branch here that would wait for memory: loads run side by side
-        name[h], weight[h] = entries[hit[h, 1], 0], ranker.weights[hit[h, 1], 1]
-    n_missed = np.int64(0)
-    for h in range(n_hits):
-        q = hit[h, 0]
-        same = name[h] == label[q]
-        scratch.margin[q] += value[h] * weight[h] * np.float32(same)
-        missed[n_missed] = h
-        # a label that shares its bit with another one is further back, if it is there at all
-        n_missed += np.int64((not same) & (_hash(name[h]) < scratch.hashes[q]))
-    for m in range(n_missed):
-        h = missed[m]
-        q, p = hit[h, 0], hit[h, 1] + 1
-        while p < hit[h, 2] and _hash(entries[p, 0]) < scratch.hashes[q]:
-            p += 1
-        if p < hit[h, 2] and entries[p, 0] == label[q]:
-            scratch.margin[q] += value[h] * ranker.weights[p, 1]
+def _read(groups, table, start, stop, feature, n_hits, at, hit):
+    """Note the records that a short column has for the groups sought."""
+    tag, first, table = np.uint64(feature) << _FEATURE_AT, np.uint64(start), np.uint64(table)
+    for r in range(np.uint64(stop - start)):
+        g = at[np.uint64(groups[table + r])]
+        hit[n_hits] = (first + r) | (np.uint64(g) << _GROUP_AT) | tag
+        n_hits += np.int64(g >= 0)
+    return n_hits
 
 
 @njit(cache=_CACHE, nogil=True)
-def _hash(label):
-    """Scatter labels over 32 bits, no two to the same place."""
-    return np.uint32((np.uint64(label) * np.uint64(0x9E3779B1)) & np.uint64(0xFFFFFFFF))
+def _add_hits(ranker, n_hits, scratch):
+    """Add what the records noted hold to the sums of their groups.
+
+    A weight beyond those that a record has is added where nobody looks: no branch to guess.
+    """
+    hit, value, sums, full = scratch.hit, scratch.value, scratch.sums, scratch.full
+    n, n_full = _keep_sought(ranker.records, n_hits, scratch), 0
+    for h in range(n):
+        record, labels = scratch.record[h], scratch.record[h] & _LABELS
+        is_full = count_bits(labels) > _FEW
+        full[n_full] = h
+        n_full += np.int64(is_full)
+        fetch(ranker.blocks, np.int64(record >> _WEIGHT_BITS) * np.int64(is_full))
+        v = value[hit[h] >> _FEATURE_AT] * np.float32(not is_full)
+        start = ((hit[h] >> _GROUP_AT) & _GROUP_BITS) * _SUMS
+        left = labels | _NOWHERE
+        for _ in range(_FEW):
+            record >>= _WEIGHT_BITS
+            sums[start + lowest_bit(left)] += v * np.float32(np.int16(record & _LABELS))
+            left = (left & (left - _ONE)) | _NOWHERE
+    for x in range(n_full):
+        h = np.uint64(full[x])
+        start = ((hit[h] >> _GROUP_AT) & _GROUP_BITS) * _SUMS
+        block = scratch.record[h] >> _WEIGHT_BITS
+        add_sixteen(ranker.blocks, block, value[hit[h] >> _FEATURE_AT], sums, start)
 
 
 @njit(cache=_CACHE, nogil=True)
-def _bit_of(hashed, n_words):
-    """Bit of a hash among those of `n_words` words, in the order of the hashes."""
-    return (np.uint64(hashed) * np.uint64(n_words) * _HALF) >> _HALF
+def _keep_sought(records, n_hits, scratch):
+    """Read the records noted, and keep those of labels that are sought; returns how many."""
+    hit, record, sought = scratch.hit, scratch.record, scratch.sought
+    n = np.int64(0)
+    for h in range(n_hits):
+        noted = hit[h]
+        found = records[noted & _RECORD]
+        hit[n], record[n] = noted, found
+        n += np.int64((found & sought[(noted >> _GROUP_AT) & _GROUP_BITS]) != 0)
+    return n
+
+
+@njit(cache=_CACHE, nogil=True)
+def _read_sums(ranker, label, n, scratch):
+    """Turn the sums of n labels into their margins."""
+    for q in range(n):
+        where = np.uint64(ranker.place[label[q]])
+        start = np.uint64(scratch.at[where // np.uint64(GROUP)]) * _SUMS
+        sum_ = scratch.sums[start + where % np.uint64(GROUP)]
+        scratch.margin[q] = ranker.bias[label[q]] + ranker.scale[label[q]] * sum_
