@@ -44,8 +44,8 @@ _SUMS, _NOWHERE = np.uint64(17), np.uint64(0x10000)
 _HITS, _FEATURES = 256, 4096
 # Features whose columns are on their way while one is looked at.
 _AHEAD = 3
-# Words of the next column, and numbers in a line of the cache.
-_MOST_FETCHED, _PER_LINE = 256, 8
+# Words of a column that are asked for at most, and numbers in a line of the cache.
+_MOST_FETCHED, _WORDS_PER_LINE, _GROUPS_PER_LINE = 256, 8, 16
 
 
 class RankerArrays(NamedTuple):
@@ -70,8 +70,9 @@ class RankScratch(NamedTuple):
     sums: np.ndarray  # (n_ranked * 17,) float32, of each group
     margin: np.ndarray  # (n_ranked,) float32, of the labels
     hit: np.ndarray  # (capacity,) uint64, records that may be of labels sought
-    record: np.ndarray  # (capacity,) uint64, those that are
-    full: np.ndarray  # (capacity,) int64, hits with more weights than fit into a record
+    record: np.ndarray  # (capacity,) uint64, those that are, with their weights
+    full_hit: np.ndarray  # (capacity,) uint64, hits with more weights than fit into a record
+    block: np.ndarray  # (capacity,) uint64, where these weights are
     value: np.ndarray  # (_FEATURES,) float32, of the features of a batch
 
 
@@ -87,7 +88,8 @@ def make_rank_scratch(n_labels: int, n_ranked: int) -> RankScratch:
         np.empty(n_ranked, np.float32),
         np.empty(capacity, np.uint64),
         np.empty(capacity, np.uint64),
-        np.empty(capacity, np.int64),
+        np.empty(capacity, np.uint64),
+        np.empty(capacity, np.uint64),
         np.empty(_FEATURES, np.float32),
     )
 
@@ -199,8 +201,7 @@ def find_margins(indptr, indices, data, i, ranker, label, n, scratch):
     factor = 1.0 / np.sqrt(squares) if squares > 0 else 0.0
     for start in range(indptr[i], stop, _FEATURES):
         features = slice(start, min(stop, start + _FEATURES))
-        n_features = features.stop - start
-        for j in range(n_features):
+        for j in range(features.stop - start):
             scratch.value[j] = data[start + j] * factor
         _add_features(ranker, indices[features], n_groups, scratch)
     _read_sums(ranker, label, n, scratch)
@@ -209,32 +210,22 @@ def find_margins(indptr, indices, data, i, ranker, label, n, scratch):
 
 
 @njit(cache=_CACHE, nogil=True)
-def _add_features(ranker, feature, n_groups, scratch):
+def _add_features(ranker, features, n_groups, scratch):
     """Add to the sums of the groups what a batch of features brings them."""
-    hit, columns, n_features, n_hits = scratch.hit, ranker.columns, feature.shape[0], 0
-    n_words = _words_of(scratch.at.shape[0])
-    for j in range(-_AHEAD, n_features):
-        if j + _AHEAD < n_features:
-            column = columns[feature[j + _AHEAD]]
-            _fetch_column(column, n_words, ranker.words, ranker.groups)
-        if j < 0:
-            continue
-        column, first = columns[feature[j]], n_hits
-        if column[_IS_LONG]:
-            n_hits = _look_up(
-                ranker.words, column[_TABLE], j, n_groups, n_hits, scratch.group, hit
-            )  # fmt: skip
-        else:
-            n_hits = _read(
-                ranker.groups, column[_TABLE], column[_START], column[_STOP], j, n_hits,
-                scratch.at, hit,
-            )  # fmt: skip
-        for h in range(first, n_hits):
-            fetch(ranker.records, np.int64(hit[h] & _RECORD))
-        if n_hits > _HITS:
-            _add_hits(ranker, n_hits, scratch)
-            n_hits = 0
-    _add_hits(ranker, n_hits, scratch)
+    j = 0
+    while j < features.shape[0]:
+        j, n_hits = _gather_hits(
+            ranker.columns, ranker.words, ranker.groups, ranker.records, features, j,
+            scratch.group[:n_groups], scratch.at, scratch.hit,
+        )  # fmt: skip
+        n_few, n_full = _keep_sought(
+            ranker.records, ranker.blocks, n_hits, scratch.sought, scratch.hit, scratch.record,
+            scratch.full_hit, scratch.block,
+        )  # fmt: skip
+        _add_records(n_few, scratch.hit, scratch.record, scratch.value, scratch.sums)
+        _add_blocks(
+            ranker.blocks, n_full, scratch.full_hit, scratch.block, scratch.value, scratch.sums
+        )  # fmt: skip
 
 
 @njit(cache=_CACHE, nogil=True)
@@ -256,82 +247,87 @@ def _seek(place, label, n, scratch):
 
 
 @njit(cache=_CACHE, nogil=True)
-def _fetch_column(column, n_words, words, groups):
-    """Bring what will be read of a column first on its way into the caches."""
-    if column[_IS_LONG]:
-        for w in range(column[_TABLE], column[_TABLE] + min(n_words, _MOST_FETCHED), _PER_LINE):
-            fetch(words, w)
-    else:
-        n_records = column[_STOP] - column[_START]
-        for g in range(column[_TABLE], column[_TABLE] + n_records, 2 * _PER_LINE):
-            fetch(groups, g)
+def _gather_hits(columns, words, listed, records, features, j, sought, at, hit):
+    """Note the records that features from j on have for the groups sought, until there are many.
 
-
-@njit(cache=_CACHE, nogil=True)
-def _look_up(words, table, feature, n_groups, n_hits, groups, hit):
-    """Note the records that a long column has for the groups sought."""
-    table = np.uint64(table)
-    tag = np.uint64(feature) << _FEATURE_AT
-    for g in range(n_groups):
-        group = np.uint64(groups[g])
-        word, bit = words[table + group // _PER_WORD], group & _BITS
-        record = (word >> _UPPER) + count_bits(word & ((_ONE << bit) - _ONE))
-        # written in any case, and overwritten by the next if it is no hit: no branch to guess
-        hit[n_hits] = record | (np.uint64(g) << _GROUP_AT) | tag
-        n_hits += np.int64((word >> bit) & _ONE)
-    return n_hits
-
-
-@njit(cache=_CACHE, nogil=True)
-def _read(groups, table, start, stop, feature, n_hits, at, hit):
-    """Note the records that a short column has for the groups sought."""
-    tag, first, table = np.uint64(feature) << _FEATURE_AT, np.uint64(start), np.uint64(table)
-    for r in range(np.uint64(stop - start)):
-        g = at[np.uint64(groups[table + r])]
-        hit[n_hits] = (first + r) | (np.uint64(g) << _GROUP_AT) | tag
-        n_hits += np.int64(g >= 0)
-    return n_hits
-
-
-@njit(cache=_CACHE, nogil=True)
-def _add_hits(ranker, n_hits, scratch):
-    """Add what the records noted hold to the sums of their groups.
-
-    A weight beyond those that a record has is added where nobody looks: no branch to guess.
+    Returns the feature to go on with, and the number of hits. All in one function: to hand arrays
+    to another one for each feature takes as long as to look it up.
     """
-    hit, value, sums, full = scratch.hit, scratch.value, scratch.sums, scratch.full
-    n, n_full = _keep_sought(ranker.records, n_hits, scratch), 0
-    for h in range(n):
-        record, labels = scratch.record[h], scratch.record[h] & _LABELS
-        is_full = count_bits(labels) > _FEW
-        full[n_full] = h
-        n_full += np.int64(is_full)
-        fetch(ranker.blocks, np.int64(record >> _WEIGHT_BITS) * np.int64(is_full))
-        v = value[hit[h] >> _FEATURE_AT] * np.float32(not is_full)
-        start = ((hit[h] >> _GROUP_AT) & _GROUP_BITS) * _SUMS
-        left = labels | _NOWHERE
-        for _ in range(_FEW):
-            record >>= _WEIGHT_BITS
-            sums[start + lowest_bit(left)] += v * np.float32(np.int16(record & _LABELS))
-            left = (left & (left - _ONE)) | _NOWHERE
-    for x in range(n_full):
-        h = np.uint64(full[x])
-        start = ((hit[h] >> _GROUP_AT) & _GROUP_BITS) * _SUMS
-        block = scratch.record[h] >> _WEIGHT_BITS
-        add_sixteen(ranker.blocks, block, value[hit[h] >> _FEATURE_AT], sums, start)
+    n_hits, n_features, n_words = np.uint64(0), features.shape[0], _words_of(at.shape[0])
+    while j < n_features and n_hits <= _HITS:
+        if j + _AHEAD < n_features:
+            column = columns[features[j + _AHEAD]]
+            if column[_IS_LONG]:
+                size = min(n_words, _MOST_FETCHED)
+                for w in range(column[_TABLE], column[_TABLE] + size, _WORDS_PER_LINE):
+                    fetch(words, w)
+            else:
+                size = column[_STOP] - column[_START]
+                for g in range(column[_TABLE], column[_TABLE] + size, _GROUPS_PER_LINE):
+                    fetch(listed, g)
+        column, first, tag = columns[features[j]], n_hits, np.uint64(j) << _FEATURE_AT
+        table, start = np.uint64(column[_TABLE]), np.uint64(column[_START])
+        # written in any case, and overwritten by the next if it is no hit: no branch to guess
+        if column[_IS_LONG]:
+            for g in range(np.uint64(sought.shape[0])):
+                group = np.uint64(sought[g])
+                word, bit = words[table + group // _PER_WORD], group & _BITS
+                record = (word >> _UPPER) + count_bits(word & ((_ONE << bit) - _ONE))
+                hit[n_hits] = record | (g << _GROUP_AT) | tag
+                n_hits += (word >> bit) & _ONE
+        else:
+            for r in range(np.uint64(column[_STOP]) - start):
+                where = at[np.uint64(listed[table + r])]
+                hit[n_hits] = (start + r) | (np.uint64(where) << _GROUP_AT) | tag
+                n_hits += np.uint64(where >= 0)
+        for h in range(first, n_hits):
+            fetch(records, np.int64(hit[h] & _RECORD))
+        j += 1
+    return j, n_hits
 
 
 @njit(cache=_CACHE, nogil=True)
-def _keep_sought(records, n_hits, scratch):
-    """Read the records noted, and keep those of labels that are sought; returns how many."""
-    hit, record, sought = scratch.hit, scratch.record, scratch.sought
-    n = np.int64(0)
+def _keep_sought(records, blocks, n_hits, sought, hit, record, full_hit, block):
+    """Read the records noted, and keep those of labels that are sought.
+
+    Returns how many have their weights with them, and how many have a block of them.
+    """
+    n_few, n_full = np.uint64(0), np.uint64(0)
     for h in range(n_hits):
         noted = hit[h]
         found = records[noted & _RECORD]
-        hit[n], record[n] = noted, found
-        n += np.int64((found & sought[(noted >> _GROUP_AT) & _GROUP_BITS]) != 0)
-    return n
+        is_sought = np.uint64((found & sought[(noted >> _GROUP_AT) & _GROUP_BITS]) != 0)
+        is_full = is_sought & np.uint64(count_bits(found & _LABELS) > _FEW)
+        hit[n_few], record[n_few] = noted, found
+        full_hit[n_full], block[n_full] = noted, found >> _WEIGHT_BITS
+        n_few += is_sought - is_full
+        n_full += is_full
+    for h in range(n_full):
+        fetch(blocks, np.int64(block[h]) * GROUP)
+    return n_few, n_full
+
+
+@njit(cache=_CACHE, nogil=True)
+def _add_records(n, hit, record, value, sums):
+    """Add the weights of n records to the sums of their groups.
+
+    One that a record does not have is added where nobody looks: no branch to guess.
+    """
+    for h in range(n):
+        left, weights = (record[h] & _LABELS) | _NOWHERE, record[h]
+        v, start = value[hit[h] >> _FEATURE_AT], ((hit[h] >> _GROUP_AT) & _GROUP_BITS) * _SUMS
+        for _ in range(_FEW):
+            weights >>= _WEIGHT_BITS
+            sums[start + lowest_bit(left)] += v * np.float32(np.int16(weights & _LABELS))
+            left = (left & (left - _ONE)) | _NOWHERE
+
+
+@njit(cache=_CACHE, nogil=True)
+def _add_blocks(blocks, n, hit, block, value, sums):
+    """Add n blocks of weights to the sums of their groups."""
+    for h in range(n):
+        start = ((hit[h] >> _GROUP_AT) & _GROUP_BITS) * _SUMS
+        add_sixteen(blocks, block[h], value[hit[h] >> _FEATURE_AT], sums, start)
 
 
 @njit(cache=_CACHE, nogil=True)
