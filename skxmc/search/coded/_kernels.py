@@ -27,7 +27,9 @@ class CodeScratch(NamedTuple):
     bytes: np.ndarray  # (2 * code_width,) int8, an embedding in whole numbers
     numbers: np.ndarray  # (64 * bit_width,) int64, an embedding in smaller ones
     planes: np.ndarray  # (4, bit_width) uint64, the bits of these numbers
-    common: np.ndarray  # (reach + 7,) int64, sums of these numbers where a label's bits are set
+    common: (
+        np.ndarray
+    )  # (reach + 7,) int64, of a cluster's edges: sums of the numbers at their bits
 
 
 def make_code_scratch(code_width: int, bit_width: int, reach: int) -> CodeScratch:
@@ -45,43 +47,34 @@ def follow_paths(graph, embedding, paths, scratch, logit):
     """List the paths before the stops, with logits of their labels by one bit a dimension.
 
     The embedding is rounded to four bits, so that a product is four counts of common bits. Returns
-    how many paths there are.
+    how many paths there are. All clusters in one function: to hand arrays to another one for each
+    takes as long as to count.
     """
     constant, step, total = _round_query(embedding, graph.bit_axes, scratch.numbers)
-    _fill_planes(scratch.numbers, scratch.planes)
+    planes, common = scratch.planes, scratch.common
+    _fill_planes(scratch.numbers, planes)
     n = 0
     for b in range(paths.base.shape[0]):
-        start, stop = paths.place[b, NEXT], paths.place[b, ENOUGH]
-        if start < stop:
-            own, part = slice(start, stop), slice(n, n + stop - start)
-            _count_common(
-                graph.edge_bits[start : paths.place[b, END]], scratch.planes,
-                scratch.common[n : part.stop + EDGES - 1],
-            )  # fmt: skip
-            _finish_logits(
-                scratch.common[part], graph.edge_scale[own], graph.edge_bias[own], constant, step,
-                total, logit[part],
-            )  # fmt: skip
-            _copy_paths(
-                graph.labels[own], graph.log_weights[own], paths.base[b], paths.label[part],
-                paths.path[part],
-            )  # fmt: skip
-            n = part.stop
+        start, size = paths.place[b, NEXT], paths.place[b, ENOUGH] - paths.place[b, NEXT]
+        if size <= 0:
+            continue
+        bits = graph.edge_bits[start : paths.place[b, END]]
+        rest = bits.shape[0] // EDGES * EDGES
+        for q in range(0, min(rest, size), EDGES):
+            common_of_eight(bits[q:rest], planes, common[q:])
+        if size > rest:
+            _count_rest(bits[rest:], planes, common[rest:size])
+        scale, bias = graph.edge_scale[start : start + size], graph.edge_bias[start : start + size]
+        labels, log_weights = graph.labels[start : start + size], graph.log_weights[start:]
+        own_logit, own_label, own_path = logit[n:], paths.label[n:], paths.path[n:]
+        base = paths.base[b]
+        for q in range(size):
+            twice = np.float32(2.0) * np.float32(common[q])
+            own_logit[q] = constant + step * scale[q] * (twice - total) + bias[q]
+        for q in range(size):
+            own_label[q], own_path[q] = labels[q], base + log_weights[q]
+        n += size
     return n
-
-
-@njit(cache=_CACHE, nogil=True)
-def _finish_logits(common, scale, bias, constant, step, total, out):
-    """Turn counts into logits."""
-    for q in range(out.shape[0]):
-        twice = np.float32(2.0) * np.float32(common[q])
-        out[q] = constant + step * scale[q] * (twice - total) + bias[q]
-
-
-@njit(cache=_CACHE, nogil=True)
-def _copy_paths(labels, log_weights, base, out_label, out_path):
-    for q in range(out_label.shape[0]):
-        out_label[q], out_path[q] = labels[q], base + log_weights[q]
 
 
 @njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
@@ -119,20 +112,17 @@ def _fill_planes(numbers, planes):
 
 
 @njit(cache=_CACHE, nogil=True)
-def _count_common(edge_bits, planes, out):
-    """Sum an embedding's whole numbers over the dimensions in which an edge's bit is set.
+def _count_rest(edge_bits, planes, out):
+    """Sum an embedding's whole numbers over the bits of the last edges, fewer than eight.
 
-    All edges of a cluster are given, and the first ones counted; `out` has place for seven more.
+    All of them are given, word by word, and the first ones counted.
     """
     n_edges, n_words = edge_bits.shape
-    rest = n_edges // EDGES * EDGES
-    for q in range(0, min(rest, out.shape[0] - EDGES + 1), EDGES):
-        common_of_eight(edge_bits[q:rest], planes, out[q:])
-    for q in range(rest, out.shape[0] - EDGES + 1):
-        words = edge_bits[rest:].reshape(n_words, n_edges - rest)
+    words = edge_bits.reshape(n_words, n_edges)
+    for q in range(out.shape[0]):
         out[q] = 0
         for j in range(n_words):
-            word = words[j, q - rest]
+            word = words[j, q]
             # numbers in two's complement: the fourth plane counts negative
             out[q] += (
                 np.int64(count_bits(word & planes[0, j]))
