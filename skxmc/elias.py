@@ -7,7 +7,7 @@ from typing import Any
 import scipy.sparse as sp
 from sklearn.base import clone
 
-from skxmc._sparse import as_csr, is_bag_of_words
+from skxmc._sparse import as_csr
 from skxmc._threads import limited_threads
 from skxmc._trained import BaseTrainedClassifier
 from skxmc._validation import check_bool, check_int, check_number
@@ -17,7 +17,7 @@ from skxmc.search.graph import SearchGraph
 from skxmc.search.parts import RankerColumns
 from skxmc.topk import TopK
 from skxmc.training.elias import EliasModel, freeze
-from skxmc.training.elias_sizes import HARD_LABELS
+from skxmc.training.elias_sizes import HARD_LABELS, trains_ranker
 from skxmc.training.elias_stages import EliasTraining
 from skxmc.training.fitting import n_rows_of
 from skxmc.training.params import check_count, check_n_jobs, check_training_params
@@ -293,12 +293,9 @@ class EliasClassifier(BaseTrainedClassifier):
         super()._train(X, Y, model, history)
 
     def _finish(self, X: Any, Y: sp.csr_array) -> None:
-        recipe = self.ranker
-        if isinstance(recipe, str):
-            wanted = not isinstance(X, list) and is_bag_of_words(as_csr(X))
-            recipe = SparseRanker() if wanted else None
-        if recipe is not None:
-            self.ranker_ = self._fit_ranker(clone(recipe), X, Y)
+        if trains_ranker(self.ranker, X):
+            recipe = SparseRanker() if isinstance(self.ranker, str) else clone(self.ranker)
+            self.ranker_ = self._fit_ranker(recipe, X, Y)
             self._frozen = self._with_ranker(self._frozen)
 
     def _check_ranker(self, X: Any) -> None:
