@@ -1,6 +1,7 @@
 """Canonical CSR: the one form in which sparse data travels through the package."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -28,7 +29,7 @@ def as_csr(X, dtype=np.float32) -> sp.csr_array:
 
 def is_bag_of_words(X: sp.csr_array | np.ndarray) -> bool:
     """Whether values look like counts or weights of words: none negative, and most of them zero."""
-    values = X.data if sp.issparse(X) else X
+    values: Any = X.data if sp.issparse(X) else X
     counts_like = values.size == 0 or values.min() >= 0
     return bool(counts_like and np.count_nonzero(values) < 0.5 * X.shape[0] * X.shape[1])
 
