@@ -10,7 +10,7 @@ from sklearn.base import clone
 from skxmc._sparse import as_csr
 from skxmc._threads import limited_threads
 from skxmc._trained import BaseTrainedClassifier
-from skxmc._validation import check_bool, check_int, check_number
+from skxmc._validation import check_int
 from skxmc.heads import SparseRanker
 from skxmc.search.beam import ROWS_AT_ONCE, auto_shortlist_size, search_csr, search_topk
 from skxmc.search.graph import SearchGraph
@@ -20,7 +20,12 @@ from skxmc.training.elias import EliasModel, freeze
 from skxmc.training.elias_sizes import HARD_LABELS, trains_ranker
 from skxmc.training.elias_stages import EliasTraining
 from skxmc.training.fitting import n_rows_of
-from skxmc.training.params import check_count, check_n_jobs, check_training_params
+from skxmc.training.params import (
+    check_count,
+    check_elias_params,
+    check_n_jobs,
+    check_training_params,
+)
 
 __all__ = ["EliasClassifier"]
 
@@ -442,23 +447,4 @@ class EliasClassifier(BaseTrainedClassifier):
     def _check_params(self):
         check_training_params(self)
         self._check_search_params()
-        check_bool(self, "recluster", self.recluster)
-        check_count(self, "n_clusters", minimum=1)
-        if self.n_clusters != "auto" and self.n_clusters & (self.n_clusters - 1):
-            raise ValueError(
-                f"{type(self).__name__}: n_clusters must be a power of two, "
-                f"got {self.n_clusters!r}."
-            )
-        check_int(self, "max_leaf", self.max_leaf, minimum=1)
-        for name in ("alpha", "path_power"):
-            check_number(self, name, getattr(self, name), above=0)
-        if self.beta != "auto":
-            check_number(self, "beta", self.beta, above=0)
-        for name in ("kappa", "pool_size", "n_negatives"):
-            check_count(self, name, minimum=1)
-        check_int(self, "train_shortlist_size", self.train_shortlist_size, minimum=1)
-        check_number(self, "lambda_shortlist", self.lambda_shortlist, minimum=0)
-        for name in ("stage1_epochs", "stage2_epochs"):
-            check_count(self, name)
-        for name in ("lr_clusters", "lr_edges", "stage2_factor"):
-            check_number(self, name, getattr(self, name), above=0)
+        check_elias_params(self)
