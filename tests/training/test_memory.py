@@ -203,7 +203,7 @@ def peak_of(function):
 
 
 SHAPES = {
-    "many clusters": {"n_labels": 32768, "max_leaf": 8, "kappa": 16, "batch_size": 512},
+    "many clusters": {"n_labels": 32768, "max_leaf": 8, "kappa": 16, "batch_size": 2048},
     "many edges": {"n_labels": 40000, "max_leaf": 100, "kappa": 4000, "batch_size": 64},
     "long shortlists": {
         "n_labels": 20000,
