@@ -162,7 +162,6 @@ def study_search(data):
     clf = fit(data)
     for setting in SEARCH:
         searched = copy.copy(clf).set_params(**setting)
-        searched.__setstate__(searched.__getstate__())  # rerank_size is read when a model is frozen
         start = time.process_time()
         top = searched.predict_topk(data[2], min(K, clf.n_labels_))
         seconds = time.process_time() - start

@@ -1,6 +1,7 @@
 """Canonical CSR: the one form in which sparse data travels through the package."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -26,10 +27,11 @@ def as_csr(X, dtype=np.float32) -> sp.csr_array:
     return out
 
 
-def is_bag_of_words(X: sp.csr_array) -> bool:
+def is_bag_of_words(X: sp.csr_array | np.ndarray) -> bool:
     """Whether values look like counts or weights of words: none negative, and most of them zero."""
-    counts_like = X.nnz == 0 or X.data.min() >= 0
-    return bool(counts_like and np.count_nonzero(X.data) < 0.5 * X.shape[0] * X.shape[1])
+    values: Any = X.data if sp.issparse(X) else X
+    counts_like = values.size == 0 or values.min() >= 0
+    return bool(counts_like and np.count_nonzero(values) < 0.5 * X.shape[0] * X.shape[1])
 
 
 def normalize_rows(X: sp.csr_array) -> sp.csr_array:

@@ -1,26 +1,31 @@
 """EliasClassifier: an index over the labels, learned together with encoder and label head."""
 
-import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import scipy.sparse as sp
+from sklearn.base import clone
 
-from skxmc._sparse import as_csr, is_bag_of_words
+from skxmc._sparse import as_csr
 from skxmc._threads import limited_threads
 from skxmc._trained import BaseTrainedClassifier
-from skxmc._validation import check_bool, check_int, check_number
+from skxmc._validation import check_int
 from skxmc.heads import SparseRanker
 from skxmc.search.beam import ROWS_AT_ONCE, auto_shortlist_size, search_csr, search_topk
 from skxmc.search.graph import SearchGraph
 from skxmc.search.parts import RankerColumns
 from skxmc.topk import TopK
 from skxmc.training.elias import EliasModel, freeze
-from skxmc.training.elias_sizes import HARD_LABELS
+from skxmc.training.elias_sizes import HARD_LABELS, trains_ranker
 from skxmc.training.elias_stages import EliasTraining
 from skxmc.training.fitting import n_rows_of
-from skxmc.training.params import check_count, check_n_jobs, check_training_params
+from skxmc.training.params import (
+    check_count,
+    check_elias_params,
+    check_n_jobs,
+    check_training_params,
+)
 
 __all__ = ["EliasClassifier"]
 
@@ -44,12 +49,12 @@ class EliasClassifier(BaseTrainedClassifier):
     encoder : encoder recipe, Encoder, torch.nn.Module or None, default=None
         How rows become embeddings; None means `skxmc.encoders.BagOfWords()`. A module is copied.
     ranker : SparseRanker, "auto" or None, default="auto"
-        What re-orders the best labels of a row, a recipe that is copied; "auto" is
+        What re-orders the best labels of a row, a recipe that is cloned; "auto" is
         `skxmc.heads.SparseRanker()` where features are counts or weights of words (none negative,
         most of them zero), and nothing elsewhere; None leaves it out.
     rerank_size : int or "auto", default="auto"
         Labels re-ordered for each row, at least as many as are asked for; "auto" is 50, or
-        6 k if that is more, where k labels are asked for.
+        6 k if that is more, where k labels are asked for. May be set after `fit`.
     n_clusters : int or "auto", default="auto"
         Clusters C, a power of two; "auto" takes the smallest that leaves `max_leaf` labels each.
     max_leaf : int, default=100
@@ -151,12 +156,13 @@ class EliasClassifier(BaseTrainedClassifier):
     model_ : torch.nn.Module
         The trained encoder, index and head, on the CPU.
     ranker_ : SparseRanker or None
-        The trained ranker.
+        The trained ranker, a clone of `ranker` with the estimator's `random_state` and `n_jobs`
+        where it left them open.
     index_ : ClusterIndex
         The trained index; ``index_.reachable_fraction_`` is the share of labels it leads to.
     graph_ : SearchGraph
-        What prediction searches: the trained model as plain arrays, the ranker included; it can be
-        saved and loaded without the estimator.
+        What prediction searches: the trained model as plain arrays, the ranker and `rerank_size`
+        included; it can be saved and loaded without the estimator.
     n_epochs_ : int
         Epochs trained, both stages together.
     history_ : list of dict
@@ -292,12 +298,9 @@ class EliasClassifier(BaseTrainedClassifier):
         super()._train(X, Y, model, history)
 
     def _finish(self, X: Any, Y: sp.csr_array) -> None:
-        recipe = self.ranker
-        if isinstance(recipe, str):
-            wanted = not isinstance(X, list) and is_bag_of_words(as_csr(X))
-            recipe = SparseRanker() if wanted else None
-        if recipe is not None:
-            self.ranker_ = self._fit_ranker(copy.deepcopy(recipe), X, Y)
+        if trains_ranker(self.ranker, X):
+            recipe = SparseRanker() if isinstance(self.ranker, str) else clone(self.ranker)
+            self.ranker_ = self._fit_ranker(recipe, X, Y)
             self._frozen = self._with_ranker(self._frozen)
 
     def _check_ranker(self, X: Any) -> None:
@@ -316,13 +319,13 @@ class EliasClassifier(BaseTrainedClassifier):
 
     def _fit_ranker(self, ranker: SparseRanker, X: Any, Y: sp.csr_array) -> SparseRanker:
         """Train the ranker on the labels that the search, without it, finds for the rows."""
-        if ranker.random_state is None:
-            ranker.random_state = self.random_state
-        ranker.verbose = max(ranker.verbose, self.verbose)
-        if ranker.n_jobs is None:
-            ranker.n_jobs = self.n_jobs
+        # what the recipe leaves open is the estimator's
+        for name in ("random_state", "n_jobs"):
+            if getattr(ranker, name) is None:
+                ranker.set_params(**{name: getattr(self, name)})
+        ranker.set_params(verbose=max(ranker.verbose, self.verbose))
         k = min(HARD_LABELS, self.n_labels_)
-        found = self._search_with(X, k, self.beam_width, _HARD_SHORTLIST)
+        found = self._search_with(X, k, self.beam_width, _HARD_SHORTLIST, "auto")
         return ranker.fit(as_csr(X), Y, found)
 
     def _freeze(self, model: EliasModel) -> SearchGraph:
@@ -332,22 +335,27 @@ class EliasClassifier(BaseTrainedClassifier):
         if self.ranker_ is None:
             return graph
         weight, bias, share = self.ranker_.weight_, self.ranker_.bias_, self.ranker_.share_
-        size = 0 if self.rerank_size == "auto" else self.rerank_size
         order = graph.labels_by_cluster()
-        ranker = RankerColumns.from_rows(weight, bias, share=share, size=size, order=order)
+        # the size may be set at any time: searches are told, and so is `graph_`
+        ranker = RankerColumns.from_rows(weight, bias, share=share, size=0, order=order)
         return replace(graph, ranker=ranker)
 
     @property
     def graph_(self) -> SearchGraph:
         """What prediction searches: the trained model as plain arrays, the ranker included."""
-        return self._frozen
+        graph, size = self._frozen, self._rerank_size(self.rerank_size)
+        if graph.ranker is None or isinstance(size, str):
+            return graph
+        return replace(graph, ranker=replace(graph.ranker, size=size))
 
     @property
     def index_(self):
         """The trained index of the model."""
         return self.model_.index
 
-    def predict_topk(self, X, k=5, *, beam_width=None, shortlist_size=None) -> TopK:
+    def predict_topk(
+        self, X, k=5, *, beam_width=None, shortlist_size=None, rerank_size=None
+    ) -> TopK:
         """Find the best k labels of each row.
 
         Parameters
@@ -362,6 +370,8 @@ class EliasClassifier(BaseTrainedClassifier):
         shortlist_size : int, "auto" or None, default=None
             Labels scored for each row, in the same way; with embeddings of 256 dimensions or more,
             paths followed to them at least, as `skxmc.search.beam.search_topk` explains.
+        rerank_size : int, "auto" or None, default=None
+            Labels that the ranker re-orders for each row, in the same way.
 
         Returns
         -------
@@ -381,17 +391,24 @@ class EliasClassifier(BaseTrainedClassifier):
         X = self._check_X(X, reset=False)
         beam_width = self.beam_width if beam_width is None else beam_width
         shortlist_size = self.shortlist_size if shortlist_size is None else shortlist_size
-        return self._search_with(X, k, beam_width, shortlist_size)
+        rerank_size = self.rerank_size if rerank_size is None else rerank_size
+        return self._search_with(X, k, beam_width, shortlist_size, rerank_size)
 
     def _topk(self, X: Any, k: int) -> TopK:
-        return self._search_with(X, k, self.beam_width, self.shortlist_size)
+        return self._search_with(X, k, self.beam_width, self.shortlist_size, self.rerank_size)
 
-    def _search_with(self, X: Any, k: int, beam_width: int, shortlist_size: int | str) -> TopK:
+    def _search_with(
+        self, X: Any, k: int, beam_width: int, shortlist_size: int | str, rerank_size: int | str
+    ) -> TopK:
         check_int(self, "beam_width", beam_width, minimum=1)
         shortlist_size = self._shortlist_size(shortlist_size, k)
+        sizes: dict[str, Any] = {
+            "beam_width": beam_width,
+            "shortlist_size": shortlist_size,
+            "rerank_size": self._rerank_size(rerank_size),
+        }
         check_n_jobs(self)
         graph, n_rows = self._frozen, n_rows_of(X)
-        sizes = {"beam_width": beam_width, "shortlist_size": shortlist_size}
         if graph.encoder is not None and n_rows <= ROWS_AT_ONCE:
             return search_csr(graph, X if sp.issparse(X) else as_csr(X), k, **sizes)
         work = n_rows * min(shortlist_size, self.n_labels_) * self.model_.encoder.embedding_dim
@@ -412,6 +429,12 @@ class EliasClassifier(BaseTrainedClassifier):
         check_int(self, "shortlist_size", size, minimum=1)
         return int(size)
 
+    def _rerank_size(self, size: int | str) -> int | str:
+        if size == "auto":
+            return size
+        check_int(self, "rerank_size", size, minimum=1)
+        return int(size)
+
     def _n_predictable(self) -> int:
         return min(self.n_labels_, self._shortlist_size(self.shortlist_size, k=100))
 
@@ -424,23 +447,4 @@ class EliasClassifier(BaseTrainedClassifier):
     def _check_params(self):
         check_training_params(self)
         self._check_search_params()
-        check_bool(self, "recluster", self.recluster)
-        check_count(self, "n_clusters", minimum=1)
-        if self.n_clusters != "auto" and self.n_clusters & (self.n_clusters - 1):
-            raise ValueError(
-                f"{type(self).__name__}: n_clusters must be a power of two, "
-                f"got {self.n_clusters!r}."
-            )
-        check_int(self, "max_leaf", self.max_leaf, minimum=1)
-        for name in ("alpha", "path_power"):
-            check_number(self, name, getattr(self, name), above=0)
-        if self.beta != "auto":
-            check_number(self, "beta", self.beta, above=0)
-        for name in ("kappa", "pool_size", "n_negatives"):
-            check_count(self, name, minimum=1)
-        check_int(self, "train_shortlist_size", self.train_shortlist_size, minimum=1)
-        check_number(self, "lambda_shortlist", self.lambda_shortlist, minimum=0)
-        for name in ("stage1_epochs", "stage2_epochs"):
-            check_count(self, name)
-        for name in ("lr_clusters", "lr_edges", "stage2_factor"):
-            check_number(self, name, getattr(self, name), above=0)
+        check_elias_params(self)

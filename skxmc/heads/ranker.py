@@ -2,8 +2,9 @@
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn.exceptions import NotFittedError
+from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skxmc._sparse import as_csr
 from skxmc._targets import indicator_csr
@@ -32,7 +33,7 @@ _HOLDOUT = (50, 1000)
 _FEW_ROWS, _MANY_ROWS = (2_000, 0.9), (32_000, 0.75)
 
 
-class SparseRanker:
+class SparseRanker(BaseEstimator):
     """One linear classifier a label on the sparse features, for the candidates of a shortlist.
 
     Label l has weights w_l and a bias b_l that minimise ::
@@ -87,9 +88,16 @@ class SparseRanker:
     blend_ : Blend or None
         What margin, centroid and frequency count for in `weight_` and `bias_`; None where these
         are those of the margins alone.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Column names of X, if it had any.
 
     Notes
     -----
+    Parameters can be read, set, searched and cloned as in any scikit-learn estimator; inside an
+    `EliasClassifier` they are called ``ranker__share`` and so on.
+
     Few rows make a poor SVM. Where most labels have a handful of rows, two further signals are as
     good: the cosine c of a row with the label's centroid, and the number n of the label's rows. On
     rows held out from a first round of training the weights of ::
@@ -185,6 +193,7 @@ class SparseRanker:
             If a parameter is no number.
         """
         self.check_parameters()
+        validate_data(self, X, skip_check_array=True)  # which takes down number and names
         X = unit_csr(X)
         Y = indicator_csr(Y, name="Y")
         if Y.shape[0] != X.shape[0]:
@@ -230,8 +239,8 @@ class SparseRanker:
         ValueError
             If features, rows or labels do not fit.
         """
-        if not hasattr(self, "weight_"):
-            raise NotFittedError("This SparseRanker is not fitted yet: call fit first.")
+        check_is_fitted(self, "weight_")
+        validate_data(self, X, reset=False, skip_check_array=True)
         with limited_threads(self.n_jobs):
             return candidate_dots(X, self.weight_, topk, bias=self.bias_)
 
@@ -294,6 +303,12 @@ class SparseRanker:
         check_int(self, "max_iter", self.max_iter, minimum=1)
         if self.n_random not in ("auto", "all"):
             check_int(self, "n_random", self.n_random, minimum=0)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.target_tags.required = True
+        return tags
 
     def _check_costs(self, n_labels: int) -> None:
         costs = np.asarray(self.cost_positive)

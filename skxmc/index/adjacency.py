@@ -17,7 +17,7 @@ __all__ = [
 
 NO_LABEL = -1
 # Memberships of rows in clusters that `approximate_adjacency` counts at once.
-_MEMBERS_AT_ONCE = 2**18
+MEMBERS_AT_ONCE = 2**18
 
 
 class Adjacency(NamedTuple):
@@ -105,7 +105,7 @@ def approximate_adjacency(Y, membership, assignment: np.ndarray, kappa: int) -> 
     kept = []
     # some clusters at a time: all pairs of a cluster and a label it meets would be many more
     # than the graph keeps
-    for first, last in _runs(rows_of, _MEMBERS_AT_ONCE):
+    for first, last in _runs(rows_of, MEMBERS_AT_ONCE):
         mass = (rows_of[first:last] @ Y).tocoo()
         np.maximum.at(best, mass.col, mass.data)
         own = np.flatnonzero((assignment >= first) & (assignment < last))

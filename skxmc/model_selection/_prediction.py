@@ -21,7 +21,7 @@ def prediction_curve(
 ) -> dict[str, Any]:
     """Score all values of parameters that act in prediction only, fitting once per fold.
 
-    A grid search fits anew for every candidate. `beam_width` and `shortlist_size` of
+    A grid search fits anew for every candidate. `beam_width`, `shortlist_size` and `rerank_size` of
     `EliasClassifier` may be set on the fitted model, which is then scored. For the k of a metric
     not even that is needed: a `skxmc.metrics.TopKScorer` takes many k at once.
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -86,11 +87,12 @@ def search_topk(
     *,
     beam_width: int,
     shortlist_size: int | str = "auto",
+    rerank_size: int | str | None = None,
     features: sp.csr_array | None = None,
 ) -> TopK:
     """Find the k labels with the largest score p = max_c(s_c a_cl)^path_power * sigmoid(z_l).
 
-    Where the graph has a ranker, the best `ranker.size` of them, or k if that is more, get the
+    Where the graph has a ranker, the best `rerank_size` of them, or k if that is more, get the
     score p^(1 - share) sigmoid(2 margin)^share instead.
 
     Parameters
@@ -108,6 +110,9 @@ def search_topk(
         Where labels have bits it counts paths instead: the best `shortlist_size` to 1.25 times as
         many are followed, and as several may lead to one label, this many labels or fewer are
         scored by bits. "auto" is `auto_shortlist_size(k)`.
+    rerank_size : int, "auto" or None, default=None
+        Labels that the ranker re-orders; "auto" is `auto_rerank_size(k)`, None the graph's own
+        `ranker.size`. Without a ranker it takes no part.
     features : csr_array of shape (n_rows, n_features), float32, or None
         What the ranker reads.
 
@@ -142,9 +147,8 @@ def search_topk(
     """
     embeddings = _read_only(embeddings)
     arrays = None if features is None else _csr_arrays(features)
-    return _search(
-        graph, embeddings.shape[0], embeddings.__getitem__, arrays, k, beam_width, shortlist_size
-    )
+    asked = _Asked(k, beam_width, shortlist_size, rerank_size)
+    return _search(graph, embeddings.shape[0], embeddings.__getitem__, arrays, asked)
 
 
 def search_csr(
@@ -154,6 +158,7 @@ def search_csr(
     *,
     beam_width: int,
     shortlist_size: int | str = "auto",
+    rerank_size: int | str | None = None,
 ) -> TopK:
     """Embed sparse rows with the graph's own encoder and search with the embeddings.
 
@@ -163,7 +168,7 @@ def search_csr(
         The model, with an `encoder`.
     X : csr_array of shape (n_rows, n_features), float32
         Canonical, with int32 indices.
-    k, beam_width, shortlist_size : int
+    k, beam_width, shortlist_size, rerank_size : int
         As for `search_topk`.
 
     Returns
@@ -199,7 +204,17 @@ def search_csr(
         return _read_only(out)
 
     arrays = (indptr, indices, data)
-    return _search(graph, X.shape[0], embed, arrays, k, beam_width, shortlist_size)
+    asked = _Asked(k, beam_width, shortlist_size, rerank_size)
+    return _search(graph, X.shape[0], embed, arrays, asked)
+
+
+class _Asked(NamedTuple):
+    """What a search is asked for, as `search_topk` documents it."""
+
+    k: int
+    beam_width: int
+    shortlist_size: int | str
+    rerank_size: int | str | None
 
 
 def _search(
@@ -207,14 +222,10 @@ def _search(
     n_rows: int,
     embed: Callable[[slice], np.ndarray],
     features: tuple[np.ndarray, np.ndarray, np.ndarray] | None,
-    k: int,
-    beam_width: int,
-    shortlist_size: int | str,
+    asked: _Asked,
 ) -> TopK:
-    if isinstance(shortlist_size, str):
-        shortlist_size = auto_shortlist_size(k)
-    beam_width = min(beam_width, graph.n_clusters)
-    sizes = _sizes(k, min(max(shortlist_size, k), graph.n_labels), graph)
+    k, beam_width = asked.k, min(asked.beam_width, graph.n_clusters)
+    sizes = _sizes(asked, graph)
     ranker = _NO_RANKER if graph.ranker is None else graph.ranker
     powers = float(np.log(graph.alpha)), np.float32(graph.path_power), np.float32(ranker.share)
     indptr, indices, data = _NO_FEATURES if features is None else features
@@ -243,11 +254,11 @@ def _search(
     return out
 
 
-def _sizes(k: int, shortlist_size: int, graph: SearchGraph) -> _kernels.Sizes:
+def _sizes(asked: _Asked, graph: SearchGraph) -> _kernels.Sizes:
     """How many labels go how far, such that hardly any of the best k gets lost on the way."""
-    ranker, n_ranked = graph.ranker, 0
-    if ranker is not None:
-        n_ranked = max(k, ranker.size) if ranker.size else auto_rerank_size(k)
+    k, ranker = asked.k, graph.ranker
+    n_ranked = 0 if ranker is None else _n_ranked(k, asked.rerank_size, ranker)
+    n_ranked = min(n_ranked, graph.n_labels)
     spare = max(SPARE, k // 2)
     # with a ranker log scores count for a part, and so do the errors of codes
     few = spare if ranker is None else min(spare, max(FEW, k // 10))
@@ -255,7 +266,16 @@ def _sizes(k: int, shortlist_size: int, graph: SearchGraph) -> _kernels.Sizes:
     n_coded = 32 + 3 * max(n_ranked, k + spare) // 2
     if graph.n_labels <= _FEW_LABELS:
         n_rescored = max(n_rescored, n_ranked)
-    return _kernels.Sizes(shortlist_size, n_coded, n_ranked, n_rescored)
+    size = asked.shortlist_size
+    size = auto_shortlist_size(k) if isinstance(size, str) else max(size, k)
+    return _kernels.Sizes(min(size, graph.n_labels), n_coded, n_ranked, n_rescored)
+
+
+def _n_ranked(k: int, size: int | str | None, ranker: RankerColumns) -> int:
+    """How many labels the ranker re-orders."""
+    if size is None:
+        size = ranker.size or "auto"
+    return auto_rerank_size(k) if isinstance(size, str) else max(k, size)
 
 
 def warm_up() -> None:

@@ -111,8 +111,8 @@ class RankerColumns:
     share : float
         Weight of the ranker in the geometric mean that is the final score.
     size : int
-        Labels re-ordered, at least as many as are asked for; 0 leaves it to their number, see
-        `skxmc.search.beam.auto_rerank_size`.
+        Labels re-ordered where a search does not say how many, at least as many as are asked for;
+        0 leaves it to their number, see `skxmc.search.beam.auto_rerank_size`.
 
     Examples
     --------

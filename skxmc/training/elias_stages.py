@@ -28,6 +28,7 @@ from skxmc.training.checkpoint import Progress
 from skxmc.training.elias import EliasModel, EliasObjective, EliasRates, freeze
 from skxmc.training.elias_partition import PartitionObjective
 from skxmc.training.elias_sizes import (
+    MEMBERSHIP_BATCH,
     elias_needs,
     resolve_beta,
     resolve_clusters,
@@ -54,7 +55,6 @@ STAGE_EPOCHS = {"stage 1": 8, "stage 2": 3}
 EXPLORATION = 1.0
 # more than half of a shortlist pulls less than this, all of these together a hundredth of the rest
 LEAST_PULL = 1e-3
-_MEMBERSHIP_BATCH = 1024
 
 
 class EliasSettings(Protocol):
@@ -172,7 +172,7 @@ class EliasTraining:
     def needs(self, X: Any, Y: sp.csr_array) -> list[Need] | None:
         """List the memory that `run` takes; None where the encoder does not say."""
         size = encoder_size(self._recipe(), X)
-        return None if size is None else elias_needs(self.settings, X, Y, size)
+        return None if size is None else elias_needs(self.settings, X, Y, size, self.device)
 
     def _recipe(self) -> Any:
         return BagOfWords() if self.settings.encoder is None else self.settings.encoder
@@ -298,7 +298,7 @@ class EliasTraining:
         width = min(self.settings.beam_width, model.index.n_clusters)
         model.eval()
         values, clusters = [], []
-        for part in gen_batches(n_rows, _MEMBERSHIP_BATCH):
+        for part in gen_batches(n_rows, MEMBERSHIP_BATCH):
             rows = np.arange(part.start, part.stop)
             embeddings = model.encoder(model.encoder.collate(data, rows, self.device)).float()
             # uncapped: among clusters that are fully on, the softmax still tells the best

@@ -1,4 +1,4 @@
-"""Rules of the parameters that every trained estimator has."""
+"""Rules of the parameters of trained estimators: those that all have, and those of ELIAS."""
 
 import os
 from typing import Any
@@ -10,7 +10,7 @@ from skxmc.encoders.base import check_encoder
 from skxmc.heads.start import LABEL_STARTS
 from skxmc.metrics import get_scorer
 
-__all__ = ["check_count", "check_n_jobs", "check_training_params"]
+__all__ = ["check_count", "check_elias_params", "check_n_jobs", "check_training_params"]
 
 
 def check_training_params(estimator: Any) -> None:
@@ -56,6 +56,30 @@ def check_training_params(estimator: Any) -> None:
             f"got {folder!r}."
         )
     check_n_jobs(estimator)
+
+
+def check_elias_params(estimator: Any) -> None:
+    """Check what `EliasClassifier` alone has in training."""
+    check_bool(estimator, "recluster", estimator.recluster)
+    check_count(estimator, "n_clusters", minimum=1)
+    if estimator.n_clusters != "auto" and estimator.n_clusters & (estimator.n_clusters - 1):
+        raise ValueError(
+            f"{type(estimator).__name__}: n_clusters must be a power of two, "
+            f"got {estimator.n_clusters!r}."
+        )
+    check_int(estimator, "max_leaf", estimator.max_leaf, minimum=1)
+    for name in ("alpha", "path_power"):
+        check_number(estimator, name, getattr(estimator, name), above=0)
+    if estimator.beta != "auto":
+        check_number(estimator, "beta", estimator.beta, above=0)
+    for name in ("kappa", "pool_size", "n_negatives"):
+        check_count(estimator, name, minimum=1)
+    check_int(estimator, "train_shortlist_size", estimator.train_shortlist_size, minimum=1)
+    check_number(estimator, "lambda_shortlist", estimator.lambda_shortlist, minimum=0)
+    for name in ("stage1_epochs", "stage2_epochs"):
+        check_count(estimator, name)
+    for name in ("lr_clusters", "lr_edges", "stage2_factor"):
+        check_number(estimator, name, getattr(estimator, name), above=0)
 
 
 def _check_memory_limit(estimator: Any) -> None:

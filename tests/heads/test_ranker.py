@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from scipy.optimize import minimize
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.preprocessing import normalize
 from sklearn.svm import LinearSVC
@@ -355,7 +356,53 @@ def test_data_that_do_not_fit_are_refused(data):
         SparseRanker().fit(X, Y * 2, top)
     with pytest.raises(ValueError, match="X must be finite"):
         SparseRanker().fit(np.where(X == 0, np.nan, X), Y, top)
-    with pytest.raises(NotFittedError, match="call fit first"):
+    with pytest.raises(NotFittedError, match="SparseRanker instance is not fitted yet"):
         SparseRanker().margins(X, top)
-    with pytest.raises(ValueError, match="must have the 25 features of the labels, got 24"):
+    with pytest.raises(ValueError, match="X has 24 features, but SparseRanker is expecting 25"):
         SparseRanker().fit(X, Y, top).margins(X[:, :-1], top)
+
+
+# --- the manners of scikit-learn
+
+
+def test_parameters_are_read_set_and_shown():
+    ranker = SparseRanker(share=0.5, n_random=3)
+    assert repr(ranker) == "SparseRanker(n_random=3, share=0.5)"
+    assert "SparseRanker" in ranker._repr_html_()
+    assert ranker.set_params(share=0.25) is ranker
+    assert ranker.get_params()["share"] == ranker.share == 0.25
+    with pytest.raises(ValueError, match="Invalid parameter 'shares'"):
+        ranker.set_params(shares=1)
+
+
+def test_clones_have_the_parameters_and_nothing_learned(data):
+    costs = np.full(N_LABELS, 0.25)
+    ranker = SparseRanker(cost_positive=costs, **SHORTLISTS).fit(*data)
+    copied = clone(ranker)
+    assert vars(copied).keys() == ranker.get_params().keys()
+    np.testing.assert_array_equal(copied.cost_positive, costs)
+    assert copied.cost_positive is not costs
+    for one, other in zip(full_weights(ranker), full_weights(copied.fit(*data)), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_fit_changes_no_parameter(data):
+    ranker = SparseRanker(n_random=np.int64(2), random_state=0)
+    before = ranker.get_params()
+    assert ranker.fit(*data) is ranker
+    assert all(getattr(ranker, name) is value for name, value in before.items())
+
+
+def test_features_are_remembered(data):
+    pandas = pytest.importorskip("pandas")
+    X, Y, top = data
+    names = [f"word {j}" for j in range(N_FEATURES)]
+    table = pandas.DataFrame(X, columns=names)
+    ranker = SparseRanker(**SHORTLISTS).fit(table, Y, top)
+    assert ranker.n_features_in_ == N_FEATURES
+    assert list(ranker.feature_names_in_) == names
+    np.testing.assert_array_equal(
+        ranker.margins(table, top), SparseRanker(**SHORTLISTS).fit(X, Y, top).margins(X, top)
+    )
+    with pytest.raises(ValueError, match="feature names should match"):
+        ranker.margins(table[names[::-1]], top)

@@ -178,3 +178,24 @@ def test_codes_choose_what_is_ranked(width):
         same = [np.intersect1d(a, b).size for a, b in zip(got.indices, wanted.indices, strict=True)]
         # margins are noise here: who is last of those ranked matters as much as who is first
         assert np.mean(same) >= 0.9 * k
+
+
+def test_a_search_may_say_how_many_are_ranked():
+    graph, embeddings = big_problem()
+    rng = np.random.default_rng(3)
+    X = random_features(rng, len(embeddings))
+    ranker, _ = random_ranker(rng, graph.n_labels, size=3)
+
+    def search(own, **asked):
+        graph_of_size = replace(graph, ranker=replace(ranker, size=own))
+        return search_topk(graph_of_size, embeddings, 2, features=X, **SIZES, **asked)
+
+    for own, asked in ((3, None), (50, 3), (0, 3)):
+        got = search(own, rerank_size=asked)
+        np.testing.assert_array_equal(got.scores, search(3).scores)
+    np.testing.assert_array_equal(search(3, rerank_size="auto").scores, search(0).scores)
+    assert not np.array_equal(search(0).scores, search(3).scores)
+    without = search_topk(graph, embeddings, 2, **SIZES)
+    np.testing.assert_array_equal(
+        search_topk(graph, embeddings, 2, **SIZES, rerank_size=5).scores, without.scores
+    )

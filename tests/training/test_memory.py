@@ -1,7 +1,10 @@
 """Estimates of memory against what is really allocated, and refusals that say what to lower."""
 
+import copy
+import ctypes
 import gc
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,13 +13,18 @@ import torch
 from torch import nn
 
 from skxmc import EliasClassifier, SNMClassifier, _sparse
+from skxmc._sparse import as_csr
 from skxmc.datasets import make_xmc_classification
 from skxmc.encoders import BagOfWords
 from skxmc.encoders.base import build_encoder
-from skxmc.encoders.size import encoder_size
-from skxmc.index import label_centroids
+from skxmc.encoders.size import EncoderSize, encoder_size
+from skxmc.heads import LabelHead, SparseRanker
+from skxmc.index import ClusterIndex, label_centroids, partition_adjacency
 from skxmc.ops.row_table import CsrBatch, RowTable, table_bytes
+from skxmc.topk import TopK
 from skxmc.training import elias_stages, loop, memory
+from skxmc.training.elias import EliasModel, EliasObjective
+from skxmc.training.elias_sizes import elias_needs, resolve_clusters, trains_ranker
 from skxmc.training.elias_stages import EliasTraining
 from skxmc.training.memory import (
     GIB,
@@ -125,6 +133,128 @@ def test_centroids_by_the_allocator(monkeypatch):
     assert 0.8 < need(needs, "centroids of the labels") / peak < 1.5
 
 
+def measurements(seed=0):
+    return np.random.default_rng(seed).normal(size=X.shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("ranker", "rows", "counted"),
+    [
+        ("auto", X, True),
+        ("auto", X.toarray(), True),
+        ("auto", measurements(), False),
+        ("auto", ["some words"] * X.shape[0], False),
+        (SparseRanker(), measurements(), True),
+        (None, X, False),
+    ],
+)
+def test_ranker_is_counted_where_one_is_trained(ranker, rows, counted):
+    model = EliasClassifier(ranker=ranker)
+    needs = elias_needs(model, rows, Y, EncoderSize(16, 0), CPU)
+    assert trains_ranker(ranker, rows) == counted
+    assert (need(needs, "ranker") > 0) == counted
+
+
+@pytest.mark.parametrize("n_labels", [300, 4000])
+@pytest.mark.parametrize("dense", [False, True])
+def test_ranker_by_the_allocator(n_labels, dense):
+    """About half of the features of a label's rows keep a weight; how many, depends on the data."""
+    rows, truth = make_xmc_classification(
+        n_samples=2000, n_features=3000, n_labels=n_labels, n_labels_per_row=4.0, random_state=0
+    )
+    rows, truth = as_csr(rows), as_csr(truth)
+    rows = rows.toarray() if dense else rows
+    rng = np.random.default_rng(0)
+    found = np.argsort(rng.random((2000, 300), np.float32), axis=1)[:, :50]
+    found = TopK(found, np.ones(found.shape, np.float32))
+    ranker = SparseRanker(n_random=20, max_iter=3, random_state=0)
+    ranker.fit(rows, truth, found)
+    needs = elias_needs(EliasClassifier(ranker=ranker), rows, truth, EncoderSize(16, 0), CPU)
+    gc.collect()
+    tracemalloc.start()
+    ranker.fit(rows, truth, found)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 0.8 < need(needs, "ranker") / peak < 1.5
+
+
+# --- stage 2, whose arrays are numpy's, torch's and Numba's: by what the system hands out
+
+
+def peak_of(function):
+    """Largest resident memory beyond what there was before, with glibc told to keep nothing."""
+    status = Path("/proc/self/status")
+
+    def read(name):
+        (line,) = [line for line in status.read_text().splitlines() if line.startswith(name)]
+        return 1024 * int(line.split()[1])
+
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(-3, 2**16)  # M_MMAP_THRESHOLD
+        gc.collect()
+        libc.malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")
+    except (OSError, AttributeError):
+        pytest.skip("needs Linux with glibc")
+    before = read("VmRSS")
+    function()
+    return read("VmHWM") - before
+
+
+SHAPES = {
+    "many clusters": {"n_labels": 32768, "max_leaf": 8, "kappa": 16, "batch_size": 2048},
+    "many edges": {"n_labels": 40000, "max_leaf": 100, "kappa": 4000, "batch_size": 64},
+    "long shortlists": {
+        "n_labels": 20000,
+        "max_leaf": 100,
+        "train_shortlist_size": 1024,
+        "batch_size": 1024,
+    },
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_stage_2_by_the_system(name):
+    sizes = dict(SHAPES[name])
+    n_rows, n_labels = 6000, sizes.pop("n_labels")
+    rng = np.random.default_rng(0)
+    rows = as_csr(sp.random_array((n_rows, 500), density=0.02, rng=rng, dtype=np.float32))
+    labels = np.sort(rng.integers(0, n_labels, (n_rows, 8)), axis=1)
+    truth = sp.csr_array((np.ones(labels.size), labels.ravel(), 8 * np.arange(n_rows + 1)))
+    truth = as_csr(sp.csr_array((truth.data, truth.indices, truth.indptr), (n_rows, n_labels)))
+    model = EliasClassifier(BagOfWords(16, init="random"), random_state=0, **sizes)
+    training = EliasTraining(model, np.random.RandomState(0), CPU)
+    needs = training.needs(rows, truth)
+    n_clusters = resolve_clusters(model, n_labels)
+    index = ClusterIndex(
+        16, partition_adjacency(rng.permutation(n_labels) % n_clusters, n_clusters), alpha=10.0
+    )
+    torch.nn.init.normal_(index.clusters.weight)  # rows go to all clusters
+    encoder = model.encoder.build(rows, np.random.RandomState(0))
+    parts = EliasModel(encoder, index, LabelHead(torch.zeros(n_labels), 16, lr=0.1))
+    data = encoder.prepare(rows)
+    training._open_graph(copy.deepcopy(parts), data, truth)  # imports and caches
+    peak = peak_of(lambda: training._open_graph(parts, data, truth))
+    edges = 8 * index.edges.numel()  # logits and labels are counted elsewhere
+    assert 0.8 < need(needs, "opening of the graph") / (peak - edges) < 1.5
+    objective = EliasObjective(parts, data, truth, training._rates(0.3), CPU)
+    optimizer = loop._dense_optimizer(objective)
+
+    def step():
+        objective.loss(np.arange(model.batch_size))[0].backward()
+        optimizer.step()
+        parts.head.rows.step()
+        encoder.table.step()
+        optimizer.zero_grad()
+
+    step()
+    step()
+    gradients = 4 * sum(p.numel() for p in parts.index.parameters())
+    estimate = need(needs, "step of stage 2") + gradients
+    assert 0.8 < estimate / peak_of(step) < 1.5
+
+
 # --- a whole fit
 
 
@@ -151,10 +281,7 @@ class FitSpy:
             if index.edge_logits is not None:
                 logits = index.edge_logits
                 moments = [t for t in state[logits].values() if t.ndim]
-                # and a square root of the same size inside the optimiser's step
-                self.held["edges"] = 4 * logits.numel() + tensor_bytes(
-                    [logits, logits.grad, index.edges, *moments]
-                )
+                self.held["edges"] = tensor_bytes([logits, logits.grad, index.edges, *moments])
             return records
 
         monkeypatch.setattr(module, "run_stage", spy)
