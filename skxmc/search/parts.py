@@ -178,8 +178,9 @@ class RankerColumns:
         place[order] = np.arange(order.size, dtype=np.int32)
         scale = abs(rows).max(axis=1).toarray().ravel() / np.float32(32767)
         by_place = rows[order]
-        lengths = np.diff(by_place.indptr)
-        by_place.data = np.rint(by_place.data / np.repeat(scale[order], lengths)).astype(np.int16)
+        # a label may have nothing but zeros
+        steps = np.repeat(np.where(scale > 0, scale, 1)[order], np.diff(by_place.indptr))
+        by_place.data = np.rint(by_place.data / steps).astype(np.int16)
         by_feature = by_place.tocsc()  # whose entries come by place
         indptr, places, weights = by_feature.indptr, by_feature.indices, by_feature.data
         counts, n_blocks = count_records(indptr, places)

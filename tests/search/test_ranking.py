@@ -107,6 +107,12 @@ def test_weights_are_rounded_to_16_bits(density):
     assert (abs(found - weight) <= 0.501 * ranker.scale[:, None]).all()
 
 
+def test_a_label_of_zeros_has_its_bias_for_a_margin():
+    rows = sp.csr_array((np.float32([0, 2]), [0, 1], [0, 1, 2]), shape=(2, 2))
+    ranker = RankerColumns.from_rows(rows, np.float32([3, 4]), share=0.5, size=0)
+    np.testing.assert_allclose(read_slowly(ranker), [[0, 0], [0, 2]])
+
+
 def ranked_slowly(graph, embeddings, X, k, size, **sizes):
     """Score the best `size` labels of the reference anew, in float64."""
     ranker = graph.ranker

@@ -25,12 +25,7 @@ from skxmc.search.coded._kernels import (
     follow_paths,
     make_code_scratch,
 )
-from skxmc.search.numeric._kernels import (
-    about_best,
-    best_bound,
-    keep_best,
-    row_products,
-)
+from skxmc.search.numeric._kernels import about_best, best_bound, keep_best, row_products
 from skxmc.search.numeric._vectors import fetch_row
 from skxmc.search.paths._kernels import (
     PathScratch,

@@ -41,7 +41,7 @@ _ONE = np.uint64(1)
 # Sums of a group: a place each, and one for weights that are not there.
 _SUMS, _NOWHERE = np.uint64(17), np.uint64(0x10000)
 # Hits that are gathered before their records are read, and features of a batch.
-_HITS, _FEATURES = 512, 4096
+_HITS, _FEATURES = 256, 4096
 # Features whose columns are on their way while one is looked at.
 _AHEAD = 3
 # Words of a column that are asked for at most, and numbers in a line of the cache.
