@@ -30,7 +30,6 @@ from skxmc.heads import SparseRanker
 from skxmc.metrics import evaluate_topk, propensities
 from skxmc.search.exhaustive import exhaustive_topk
 from skxmc.topk import TopK
-from skxmc.training.elias import freeze
 from skxmc.training.fitting import embed_rows
 
 K = 100
@@ -78,10 +77,11 @@ def ablate(data) -> list[dict]:
     clf, seconds = timed(lambda: EliasClassifier(**settings).fit(X, Y))
     found = clf.predict_topk(X_test, k)
     add("learned graph", found, seconds)
-    encoder, graph = clf.model_.encoder, freeze(clf.model_)
+    encoder, head = clf.model_.encoder, clf.model_.head.rows
     rows_test = encoder.prepare(as_csr(X_test).astype(np.float32))
     embeddings = np.asarray(embed_rows(encoder, rows_test, X_test.shape[0], torch.device("cpu")))
-    add("exhaustive", exhaustive_topk(embeddings, graph.label_weight, graph.label_bias, k), 0.0)
+    weight, bias = (p.detach().cpu().numpy() for p in (head.weight, head.bias))
+    add("exhaustive", exhaustive_topk(embeddings, weight, bias, k), 0.0)
     for name, ranker, seconds in rankers(clf, X, Y):
         add(name, ranker.rerank(X_test, found), seconds)
     ranker.share_ = 1.0

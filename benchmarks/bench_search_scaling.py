@@ -123,8 +123,8 @@ def measure(n_labels: int, n_rows: int) -> dict:
             lambda: exhaustive_topk(few, labels, graph.label_bias, K), len(few), 1
         ),
         "own/flat %": overlap(tops["own"].indices, tops["flat"].indices),
-        "int8/float %": overlap(tops["int8"].indices, tops["own"].indices),
-        "float MB": graph.label_weight.nbytes / 2**20,
+        "int8/int16 %": overlap(tops["int8"].indices, tops["own"].indices),
+        "int16 MB": graph.label_weight.nbytes / 2**20,
         "int8 MB": small.label_weight.nbytes / 2**20,
         "codes MB": graph.label_codes.nbytes / 2**20,
         "first ms": first_query_ms(graph, rows[:1]),

@@ -15,10 +15,10 @@ _FAST = {"reassoc", "contract", "nsz"}
 
 @njit(cache=True, parallel=True)
 def fit_labels(
-    csr, n_features, pairs, labels, draws, seeds, costs, tol, max_iter, threshold, starts, out,
+    csr, least, pairs, labels, draws, seeds, costs, tol, max_iter, starts, out,
     order, counter, n_parts,
 ):  # fmt: skip
-    """Train the SVM of each of `labels`, and write its weights of at least `threshold`.
+    """Train the SVM of each of `labels`, and write its weights of at least `least`, by feature.
 
     `csr` = (indptr, indices, data) of the features; `pairs` = (indptr, rows, positive): the
     positives and hard negatives of each label, to which `draws[t]` further rows are drawn. A drawn
@@ -31,7 +31,7 @@ def fit_labels(
     out_features, out_weights, lengths, biases = out
     n_rows = csr[0].shape[0] - 1
     for _ in prange(n_parts):
-        slot = np.full(n_features, -1, dtype=np.int32)
+        slot = np.full(least.shape[0], -1, dtype=np.int32)
         used = np.zeros(n_rows, dtype=np.bool_)
         turn = next_turn(counter)
         while turn < labels.shape[0]:
@@ -46,7 +46,7 @@ def fit_labels(
             )
             position = starts[t]
             for j in range(features.shape[0]):
-                if abs(weights[j]) >= threshold and weights[j] != 0:
+                if abs(weights[j]) >= least[features[j]] and weights[j] != 0:
                     out_features[position], out_weights[position] = features[j], weights[j]
                     position += 1
             lengths[t] = position - starts[t]

@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from skxmc._sparse import as_csr
 from skxmc.heads.candidates import candidate_dots
+from skxmc.heads.svm import feature_thresholds
 from skxmc.index import label_centroids
 from skxmc.topk import TopK
 
@@ -223,7 +224,8 @@ def blend_rows(
     X, Y : csr_array of shape (n_rows, n_features), (n_rows, n_labels)
         Training rows of unit length, and their labels.
     threshold : float
-        Merged weights are dropped that count less than a margin's weight of this size.
+        Merged weights are dropped that count less than a margin's weight of this size, or rather of
+        that of `feature_thresholds`.
 
     Returns
     -------
@@ -234,6 +236,7 @@ def blend_rows(
         Merged biases.
     """
     half = Blend(*(part / 2 for part in blend))
+    least = feature_thresholds(X, half.margin * threshold)
     columns = sp.csc_array(Y)
     entries = np.concatenate(([0], np.cumsum(np.diff(X.indptr)[columns.indices])))
     bounds = entries[columns.indptr]
@@ -243,7 +246,7 @@ def blend_rows(
         last = min(last, Y.shape[1])
         centroids = label_centroids(X, columns[:, first:last])
         merged = as_csr(half.margin * weight[first:last] + half.centroid * centroids)
-        merged.data[np.abs(merged.data) < half.margin * threshold] = 0
+        merged.data[np.abs(merged.data) < least[merged.indices]] = 0
         merged.eliminate_zeros()
         parts.append(merged)
         first = last

@@ -65,7 +65,8 @@ class SparseRanker(BaseEstimator):
         Weight of the ranker in the final score, between 0 (the first search alone) and 1; "auto" is
         0.75 from 32,000 rows on and rises to 0.9 at 2,000 or fewer, where a network learns less.
     threshold : float, default=0.1
-        Weights smaller than this are dropped, as in PECOS; 0 keeps all.
+        Weights smaller than about this are dropped, as in PECOS, but more of features whose values
+        are small and fewer of the others, see `skxmc.heads.svm.feature_thresholds`; 0 keeps all.
     tol : float, default=0.1
         Spread of the projected gradients at which a label is done, LIBLINEAR's ``-e``.
     max_iter : int, default=100

@@ -11,7 +11,7 @@ from skxmc._sparse import as_csr
 from skxmc.heads import _kernels
 from skxmc.topk import TopK, topk_to_csr
 
-__all__ = ["SvmSettings", "fit_svms", "training_pairs"]
+__all__ = ["SvmSettings", "feature_thresholds", "fit_svms", "training_pairs"]
 
 # Weights of a chunk of labels before pruning: 32 MiB, whatever the number of labels.
 _CHUNK = 4 * 1024**2
@@ -58,13 +58,13 @@ def fit_svms(
     Returns
     -------
     weight : csr_array of shape (n_labels, n_features), float32
-        Weights of at least the threshold.
+        Weights of at least `feature_thresholds`.
     bias : ndarray of shape (n_labels,), float32
         Weights of the bias feature.
     """
     n_labels, n_features = pairs.shape[0], X.shape[1]
     seeds = _seeds(pairs, seed)
-    csr = (X.indptr, X.indices, X.data)
+    csr, least = (X.indptr, X.indices, X.data), feature_thresholds(X, settings.threshold)
     positive = (pairs.indptr, pairs.indices, pairs.data > 1)
     n_rows_of = np.diff(pairs.indptr) + draws
     bias = np.zeros(n_labels, dtype=np.float32)
@@ -76,9 +76,9 @@ def fit_svms(
         weights = np.empty(starts[-1], dtype=np.float32)
         out = (features, weights, lengths[first:last], bias[first:last])
         _kernels.fit_labels(
-            csr, n_features, positive, np.arange(first, last), draws[first:last],
+            csr, least, positive, np.arange(first, last), draws[first:last],
             seeds[first:last], (settings.cost_negative, settings.cost_positive[first:last]),
-            settings.tol, settings.max_iter, settings.threshold, starts, out,
+            settings.tol, settings.max_iter, starts, out,
             np.argsort(-n_rows_of[first:last], kind="stable"), np.zeros(1, np.int64), n_threads,
         )  # fmt: skip
         ends = starts[:-1] + lengths[first:last]
@@ -96,6 +96,45 @@ def fit_svms(
     weight = sp.csr_array((values, columns, indptr), shape=(n_labels, n_features))
     weight.sort_indices()
     return as_csr(weight), bias
+
+
+def feature_thresholds(X: sp.csr_array, threshold: float) -> np.ndarray:
+    """Find the size below which a weight counts for little, for each feature.
+
+    What a weight adds to a margin is its size times its feature's value, and frequent features,
+    which a search meets most often, tend to have small values: in TF-IDF by design. But they come
+    many at a time, so that a threshold of products alone drops too much of them; this is the
+    geometric mean of that one and one that is the same for all features.
+
+    Parameters
+    ----------
+    X : csr_array of shape (n_rows, n_features), float32
+        Rows.
+    threshold : float
+        Of a feature whose values are as large as all values are, in the root mean square.
+
+    Returns
+    -------
+    least : ndarray of shape (n_features,), float32
+        `threshold` times the square root of the ratio of two root mean squares, of all values and
+        of the feature's own, zeros left out; `threshold` where a feature has none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import scipy.sparse as sp
+    >>> from skxmc.heads.svm import feature_thresholds
+    >>> X = sp.csr_array(np.array([[0.0, 1.0, 0.0], [0.0, 1.0, 7.0]]))
+    >>> feature_thresholds(X, 0.1).round(3)
+    array([0.1  , 0.203, 0.077], dtype=float32)
+    """
+    squares = np.square(X.data, dtype=np.float64)
+    n_values = np.bincount(X.indices, squares > 0, minlength=X.shape[1])
+    sums = np.bincount(X.indices, squares, minlength=X.shape[1])
+    own = np.sqrt(sums / np.maximum(n_values, 1))
+    overall = np.sqrt(sums.sum() / max(n_values.sum(), 1))
+    ratio = np.sqrt(np.divide(overall, own, out=np.ones(X.shape[1]), where=own > 0))
+    return (threshold * ratio).astype(np.float32)
 
 
 def training_pairs(Y: sp.csr_array, candidates: np.ndarray) -> sp.csr_array:

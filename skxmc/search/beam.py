@@ -2,18 +2,21 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import NamedTuple
 
 import numba
 import numpy as np
 import scipy.sparse as sp
+from sklearn.utils import gen_batches
 
 from skxmc._plain_row import is_plain_row
 from skxmc._sparse import as_csr
 from skxmc.search.fused import _kernels
 from skxmc.search.graph import SearchGraph
 from skxmc.search.parts import FeatureTable, RankerColumns
+from skxmc.search.ranking._kernels import RankerArrays
 from skxmc.topk import TopK
 
 __all__ = [
@@ -26,6 +29,9 @@ __all__ = [
 ]
 
 ROWS_AT_ONCE = _kernels.ROWS_AT_ONCE
+# Rows that are sorted by their best clusters, so that neighbours read the same parts of the model:
+# with more of them more is shared, but their embeddings take memory.
+_SORTED_AT_ONCE = 2**14
 # Labels beyond k, at least, that are scored by their rows: without a ranker, and with one.
 SPARE = 8
 FEW = 3
@@ -148,7 +154,7 @@ def search_topk(
     embeddings = _read_only(embeddings)
     arrays = None if features is None else _csr_arrays(features)
     asked = _Asked(k, beam_width, shortlist_size, rerank_size)
-    return _search(graph, embeddings.shape[0], embeddings.__getitem__, arrays, asked)
+    return _search(graph, _Rows(embeddings.shape[0], embeddings, None), arrays, asked)
 
 
 def search_csr(
@@ -195,17 +201,15 @@ def search_csr(
     encoder: FeatureTable = graph.encoder
     indptr, indices, data = _csr_arrays(X)
 
-    def embed(rows: slice) -> np.ndarray:
-        out = np.empty((rows.stop - rows.start, graph.embedding_dim), np.float32)
+    def encode(rows: slice, out: np.ndarray) -> None:
         _kernels.encode_rows(
             indptr[rows.start : rows.stop + 1], indices, data, encoder.table,
             encoder.table_scale, encoder.column_scale, encoder.unit_rows, encoder.length, out,
         )  # fmt: skip
-        return _read_only(out)
 
     arrays = (indptr, indices, data)
     asked = _Asked(k, beam_width, shortlist_size, rerank_size)
-    return _search(graph, X.shape[0], embed, arrays, asked)
+    return _search(graph, _Rows(X.shape[0], None, encode), arrays, asked)
 
 
 class _Asked(NamedTuple):
@@ -217,41 +221,98 @@ class _Asked(NamedTuple):
     rerank_size: int | str | None
 
 
-def _search(
-    graph: SearchGraph,
-    n_rows: int,
-    embed: Callable[[slice], np.ndarray],
-    features: tuple[np.ndarray, np.ndarray, np.ndarray] | None,
-    asked: _Asked,
-) -> TopK:
-    k, beam_width = asked.k, min(asked.beam_width, graph.n_clusters)
-    sizes = _sizes(asked, graph)
-    ranker = _NO_RANKER if graph.ranker is None else graph.ranker
-    powers = float(np.log(graph.alpha)), np.float32(graph.path_power), np.float32(ranker.share)
-    indptr, indices, data = _NO_FEATURES if features is None else features
-    out = TopK(np.empty((n_rows, k), np.int64), np.empty((n_rows, k), np.float32))
+class _Rows(NamedTuple):
+    """Rows to search for: their embeddings, or what writes those of a slice of rows."""
 
-    def run(start: int) -> None:
-        rows = slice(start, min(start + ROWS_AT_ONCE, n_rows))
-        _kernels.search_rows(
-            graph.arrays, embed(rows), indptr[rows.start : rows.stop + 1], indices, data,
-            ranker.arrays, powers, sizes, graph.scratch(beam_width, sizes, k),
-            out.indices[rows], out.scores[rows],
+    size: int
+    embeddings: np.ndarray | None
+    encode: Callable[[slice, np.ndarray], None] | None
+
+
+class _Call(NamedTuple):
+    """A search as the kernels take it."""
+
+    graph: SearchGraph
+    width: int  # of beams
+    k: int
+    sizes: _kernels.Sizes
+    log_alpha: float
+    powers: tuple[np.float32, np.float32]
+    features: tuple[np.ndarray, np.ndarray, np.ndarray]
+    ranker: RankerArrays
+
+    def scratch(self) -> _kernels.Scratch:
+        return self.graph.scratch(self.width, self.sizes, self.k)
+
+    def beams(self, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
+        shape = n_rows, self.width
+        return np.empty(shape, np.int32), np.empty(shape, np.float32)
+
+    def embeddings(self, rows: _Rows, part: slice) -> np.ndarray:
+        if rows.embeddings is not None:
+            return rows.embeddings[part]
+        return np.empty((part.stop - part.start, self.graph.embedding_dim), np.float32)
+
+
+def _search(graph: SearchGraph, rows: _Rows, features: tuple | None, asked: _Asked) -> TopK:
+    k, width = asked.k, min(asked.beam_width, graph.n_clusters)
+    ranker = _NO_RANKER if graph.ranker is None else graph.ranker
+    powers = np.float32(graph.path_power), np.float32(ranker.share)
+    call = _Call(
+        graph, width, k, _sizes(asked, graph), float(np.log(graph.alpha)), powers,
+        _NO_FEATURES if features is None else features, ranker.arrays,
+    )  # fmt: skip
+    out = TopK(np.empty((rows.size, k), np.int64), np.empty((rows.size, k), np.float32))
+    if rows.size <= ROWS_AT_ONCE:
+        _search_few(call, rows, out)
+        return out
+    n_threads = min(numba.get_num_threads(), -(-rows.size // ROWS_AT_ONCE))
+    with ThreadPoolExecutor(n_threads) if n_threads > 1 else nullcontext() as pool:
+        for part in gen_batches(rows.size, _SORTED_AT_ONCE):
+            _search_sorted(call, rows, part, out, map if pool is None else pool.map)
+    return out
+
+
+def _search_few(call: _Call, rows: _Rows, out: TopK) -> None:
+    """Search for all rows in their own order, in one call of a kernel."""
+    every = slice(0, rows.size)
+    embeddings = call.embeddings(rows, every)
+    if rows.encode is not None:
+        rows.encode(every, embeddings)
+    _kernels.search_few(
+        call.graph.arrays, _read_only(embeddings), call.log_alpha, call.beams(rows.size),
+        np.arange(rows.size), *call.features, call.ranker, call.powers, call.sizes, call.scratch(),
+        out.indices, out.scores,
+    )  # fmt: skip
+
+
+def _search_sorted(call: _Call, rows: _Rows, part: slice, out: TopK, run: Callable) -> None:
+    """Find the beams of some rows, then, sorted by their best clusters, their labels."""
+    n_rows = part.stop - part.start
+    embeddings, beams = call.embeddings(rows, part), call.beams(n_rows)
+    indptr, indices, data = call.features
+    own_indptr = indptr[part.start : part.stop + 1]
+
+    def find_beams(own: slice) -> None:
+        if rows.encode is not None:
+            shifted = slice(part.start + own.start, part.start + own.stop)
+            rows.encode(shifted, embeddings[own])
+        _kernels.find_beams(
+            call.graph.arrays, _read_only(embeddings[own]), call.log_alpha,
+            call.scratch().clusters, beams[0][own], beams[1][own],
         )  # fmt: skip
 
-    if n_rows <= ROWS_AT_ONCE:
-        if n_rows:
-            run(0)
-        return out
-    starts = range(0, n_rows, ROWS_AT_ONCE)
-    n_threads = min(numba.get_num_threads(), len(starts))
-    if n_threads == 1:
-        for start in starts:
-            run(start)
-    else:
-        with ThreadPoolExecutor(n_threads) as pool:
-            list(pool.map(run, starts))
-    return out
+    def find_labels(own: slice) -> None:
+        _kernels.search_rows(
+            call.graph.arrays, _read_only(embeddings), beams, order[own], own_indptr, indices,
+            data, call.ranker, call.powers, call.sizes, call.scratch(),
+            out.indices[part], out.scores[part],
+        )  # fmt: skip
+
+    runs = list(gen_batches(n_rows, ROWS_AT_ONCE))
+    list(run(find_beams, runs))
+    order = np.argsort(beams[0][:, 0], kind="stable")
+    list(run(find_labels, runs))
 
 
 def _sizes(asked: _Asked, graph: SearchGraph) -> _kernels.Sizes:
@@ -292,10 +353,11 @@ def warm_up() -> None:
     ranker = RankerColumns.from_rows(sp.csr_array(one), one[0], share=0.5, size=1)
     graph = SearchGraph.from_padded(one, one[0], 1.0, edges, one, one, one[0], encoder)
     graph = replace(graph, ranker=ranker)
-    row = as_csr(one)
+    row, many = as_csr(one), as_csr(np.ones((ROWS_AT_ONCE + 1, 1), np.float32))
     is_plain_row(row, 1)
     for precision in (graph, graph.reduced()):
-        search_csr(precision, row, 1, beam_width=1)
+        for rows in (row, many):
+            search_csr(precision, rows, 1, beam_width=1)
 
 
 def _csr_arrays(X: sp.csr_array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

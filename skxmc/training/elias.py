@@ -138,7 +138,7 @@ class EliasObjective(StageObjective):
 
 
 def freeze(model: EliasModel) -> SearchGraph:
-    """Take the trained model's arrays; they share memory with the model where it is on the CPU."""
+    """Take the trained model's arrays; on the CPU some share memory with the model."""
     index, rows = model.index, model.head.rows
     with torch.no_grad():
         tensors = (

@@ -7,6 +7,7 @@ from sklearn.preprocessing import normalize
 
 from skxmc.heads import SparseRanker, blend, ranker
 from skxmc.heads.blend import Blend, blend_rows, fit_blend, is_relevant, label_signals
+from skxmc.heads.svm import feature_thresholds
 from skxmc.topk import TopK
 
 
@@ -188,8 +189,8 @@ def test_merged_rows_are_the_weighted_sum(rows, chunk, monkeypatch):
     )
     assert merged.has_sorted_indices
     pruned, same = blend_rows(Blend(3.0, 8.0, -0.5, 0.25), *args, threshold=0.4)
-    full = merged.toarray()
-    np.testing.assert_allclose(pruned.toarray(), np.where(np.abs(full) < 0.6, 0, full))
+    full, least = merged.toarray(), feature_thresholds(sp.csr_array(X), 0.4)
+    np.testing.assert_allclose(pruned.toarray(), np.where(np.abs(full) < 1.5 * least, 0, full))
     np.testing.assert_array_equal(same, biases)
 
 

@@ -139,8 +139,35 @@ def test_pruning_drops_small_weights_and_no_others(data):
     pruned = SparseRanker(threshold=0.1, **EXACT).fit(*data)
     assert 0 < pruned.weight_.nnz < np.count_nonzero(whole)
     assert pruned.weight_.has_canonical_format
-    np.testing.assert_array_equal(pruned.weight_.toarray(), np.where(np.abs(whole) < 0.1, 0, whole))
+    least = slow_thresholds(normalize(data[0]), 0.1)
+    assert (np.abs(whole / least - 1) > 1e-5).all(), "no weight may be at its threshold"
+    kept = np.where(np.abs(whole) < least, 0, whole)
+    np.testing.assert_array_equal(pruned.weight_.toarray(), kept)
     np.testing.assert_array_equal(pruned.bias_, bias)
+
+
+def slow_thresholds(X, threshold):
+    """Larger for features whose values are small, where they have any."""
+    X = X.toarray() if sp.issparse(X) else X
+    overall = np.sqrt(np.mean(X[X != 0].astype(np.float64) ** 2))
+    typical = [
+        np.sqrt(np.mean(x[x != 0].astype(np.float64) ** 2)) if x.any() else overall for x in X.T
+    ]
+    return threshold * np.sqrt(overall / np.array(typical))
+
+
+def test_thresholds_are_larger_where_values_are_smaller():
+    rng = np.random.default_rng(0)
+    X = sp.random_array((50, 30), density=0.2, rng=rng, dtype=np.float32, format="csr")
+    X.data = X.data * rng.exponential(size=30).astype(np.float32)[X.indices]
+    X.data[X.indices == 4] = 0  # stored, but nothing
+    X[:, [9]] = 0
+    found = svm.feature_thresholds(as_csr(X), 0.3)
+    np.testing.assert_allclose(found, slow_thresholds(X, 0.3), rtol=1e-6)
+    assert found[4] == found[9] == np.float32(0.3)
+    for nothing in (as_csr(X) * np.float32(0), as_csr(X[:0])):
+        assert (svm.feature_thresholds(as_csr(nothing), 0.3) == np.float32(0.3)).all()
+    assert not svm.feature_thresholds(as_csr(X), 0.0).any()
 
 
 def test_chunks_and_threads_do_not_matter(data, monkeypatch):

@@ -70,6 +70,11 @@ def shortlist_slowly(beam, scores, edges, log_weights, n_labels, k, positives=No
     return rows
 
 
+def label_rows(graph):
+    """Label vectors, as floats."""
+    return graph.label_weight * graph.label_scale[:, None]
+
+
 def scores_slowly(graph, embedding):
     """Final scores of all labels from dense matrices, every cluster followed, as probabilities."""
     logits = graph.cluster_weight.astype(np.float64) @ embedding + graph.cluster_bias
@@ -79,7 +84,7 @@ def scores_slowly(graph, embedding):
     for c in range(len(logits)):
         for p in range(graph.indptr[c], graph.indptr[c + 1]):
             weights[c, graph.labels[p]] = math.exp(graph.log_weights[p])
-    z = graph.label_weight.astype(np.float64) @ embedding + graph.label_bias
+    z = label_rows(graph).astype(np.float64) @ embedding + graph.label_bias
     reached = np.isin(np.arange(graph.n_labels), graph.labels)
     path = (clusters[:, None] * weights).max(axis=0)
     scores = path**graph.path_power / (1 + np.exp(-z))

@@ -16,7 +16,7 @@ from skxmc.search import beam as beam_module
 from skxmc.search._reference import search_topk_reference
 from skxmc.search.beam import search_csr, search_topk
 from skxmc.search.graph import SearchGraph
-from skxmc.search.parts import FeatureTable
+from skxmc.search.parts import FeatureTable, RankerColumns
 
 from .oracles import draw_edges, scores_slowly
 
@@ -219,15 +219,37 @@ def test_python_threads_share_a_graph():
     np.testing.assert_array_equal(np.vstack([top.scores for top in found]), expected.scores)
 
 
-@pytest.mark.parametrize("n_parts", [2, 3, 64])
-def test_the_split_into_parts_changes_nothing(monkeypatch, n_parts):
+@pytest.mark.parametrize("n_sorted", [6, 13, 1000])
+@pytest.mark.parametrize("n_threads", [1, 2, 64])
+def test_the_split_into_parts_changes_nothing(monkeypatch, n_threads, n_sorted):
+    """Neither runs of a thread, nor rows that are sorted together, encoded here or by the caller.
+
+    A ranker reads the rows' own features, so that a row taken for another would show.
+    """
     graph, embeddings = big_problem()
-    whole = search_topk(graph, embeddings, 7, **SIZES)
+    eye, zero = np.eye(embeddings.shape[1], dtype=np.float32), np.zeros(0, np.float32)
+    rng = np.random.default_rng(3)
+    weights = sp.random_array((graph.n_labels, len(eye)), density=0.5, rng=rng, dtype=np.float32)
+    bias = np.zeros(graph.n_labels, np.float32)
+    ranker = RankerColumns.from_rows(as_csr(weights), bias, share=0.5, size=20)
+    length = 3.0
+    graph = replace(
+        graph, encoder=FeatureTable.from_floats(eye, zero, False, length), ranker=ranker
+    )
+    X = as_csr(embeddings)
+    embeddings = length * embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+
+    def search():
+        yield search_csr(graph, X, 7, **SIZES)
+        yield search_topk(graph, embeddings.astype(np.float32), 7, features=X, **SIZES)
+
+    whole = list(search())
     monkeypatch.setattr(beam_module, "ROWS_AT_ONCE", 6)
-    monkeypatch.setattr(beam_module.numba, "get_num_threads", lambda: n_parts)
-    parts = search_topk(graph, embeddings, 7, **SIZES)
-    np.testing.assert_array_equal(parts.indices, whole.indices)
-    np.testing.assert_array_equal(parts.scores, whole.scores)
+    monkeypatch.setattr(beam_module, "_SORTED_AT_ONCE", n_sorted)
+    monkeypatch.setattr(beam_module.numba, "get_num_threads", lambda: n_threads)
+    for parts, expected in zip(search(), whole, strict=True):
+        np.testing.assert_array_equal(parts.indices, expected.indices)
+        np.testing.assert_array_equal(parts.scores, expected.scores)
 
 
 def test_read_only_arrays_are_searched():

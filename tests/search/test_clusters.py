@@ -58,7 +58,7 @@ def test_logits_by_bytes_are_off_by_a_step_at_most(n_clusters, width, n_rows, se
     bias = rng.normal(size=n_clusters).astype(np.float32)
     graph = one_label_each(weight, bias)
     rows = rng.normal(size=(n_rows, width)).astype(np.float32)
-    scratch = _kernels.make_cluster_scratch(9, n_clusters, graph.cluster_codes.shape, 1)
+    scratch = _kernels.make_cluster_scratch(n_clusters, graph.cluster_codes.shape, 1)
     _kernels._logits_by_bytes(rows, graph.arrays, scratch)
     logits = scratch.logits[:n_rows, :n_clusters]
     steps = np.abs(rows).max(axis=1, keepdims=True) / 127
@@ -103,7 +103,7 @@ def test_groups_in_front_hold_the_best_clusters_and_all_ties(n_clusters, size, n
     logits = logits.astype(np.float32)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_kernels, "GROUPS_EACH", 0)
-        scratch = _kernels.make_cluster_scratch(1, n_clusters, (1, 1, 16, 4), 1)
+        scratch = _kernels.make_cluster_scratch(n_clusters, (1, 1, 16, 4), 1)
     n = _kernels._find_front(logits, size, scratch)
     front = scratch.front[:n]
     np.testing.assert_array_equal(scratch.front_logit[:n], logits[front])

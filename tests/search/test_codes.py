@@ -22,6 +22,7 @@ from skxmc.search.paths._kernels import (
     make_path_scratch,
 )
 
+from .oracles import label_rows
 from .test_beam import assert_rows_stand_alone, assert_same_ranking, big_problem, problems
 
 
@@ -150,7 +151,7 @@ def test_codes_alone_choose_as_the_unpacked_rows_would(problem):
     graph, embeddings, k, width, size = problem
     unpacked = unpack(graph.label_codes, graph.code_scale, graph.embedding_dim).astype(np.float32)
     # the same rows and labels in whole numbers: whatever the codes choose, the rows agree with
-    same = replace(graph, label_weight=unpacked)
+    same = replace(graph, label_weight=unpacked, label_scale=np.ones_like(graph.label_scale))
     steps = np.maximum(np.abs(embeddings).max(axis=1, initial=0, keepdims=True), 1e-30) / 127
     embeddings = (np.rint(embeddings / steps) * steps).astype(np.float32)
     with pytest.MonkeyPatch.context() as patch:
@@ -197,7 +198,7 @@ def test_bits_of_equal_rows_and_of_zeros():
 def test_paths_come_with_logits_of_the_spread_rows(width):
     """Follow all paths of two clusters; an embedding is rounded by half a step at most."""
     graph, embeddings = wide_labels(width=width)
-    bits, scale, axes = sign_rows(graph.label_weight)
+    bits, scale, axes = sign_rows(label_rows(graph))
     arrays = graph.arrays._replace(
         edge_bits=by_word(bits, graph.labels, graph.indptr), edge_scale=scale[graph.labels],
         edge_bias=graph.label_bias[graph.labels], bit_axes=axes,
@@ -284,7 +285,7 @@ def test_labels_of_many_clusters_leave_room_for_others():
     weights = np.where(np.arange(130) < 40, 0, -9).astype(np.float32)
     crowded = SearchGraph.from_padded(
         graph.cluster_weight, graph.cluster_bias, 10.0, edges.astype(np.int32),
-        np.tile(weights, (n_clusters, 1)), graph.label_weight, graph.label_bias + 20,
+        np.tile(weights, (n_clusters, 1)), label_rows(graph), graph.label_bias + 20,
     )  # fmt: skip
     top = search_topk(crowded, embeddings, 60, beam_width=20, shortlist_size=300)
     assert (top.indices >= 0).all()
@@ -293,10 +294,9 @@ def test_labels_of_many_clusters_leave_room_for_others():
 def test_int8_logits_keep_their_bound():
     graph, embeddings = many_labels()
     small = graph.reduced()
-    error = np.abs(small.label_weight * small.label_scale[:, None] - graph.label_weight)
+    error = np.abs(label_rows(small) - label_rows(graph))
     assert (error <= small.label_scale[:, None] * 0.5001).all()
-    off = np.abs(embeddings @ (small.label_weight * small.label_scale[:, None]).T
-                 - embeddings @ graph.label_weight.T)  # fmt: skip
+    off = np.abs(embeddings @ (label_rows(small) - label_rows(graph)).T)
     bound = 0.5 * np.abs(embeddings).sum(axis=1)[:, None] * small.label_scale
     assert (off <= bound * 1.001 + 1e-5).all()
-    assert small.label_weight.nbytes * 4 == graph.label_weight.nbytes
+    assert small.label_weight.nbytes * 2 == graph.label_weight.nbytes

@@ -24,6 +24,8 @@ from skxmc.search.numeric._vectors import CLUSTERS, products_of_sixteen
 
 # SKXMC_NUMBA_CACHE=0 compiles anew in each process, for where no cache can be written
 _CACHE = os.environ.get("SKXMC_NUMBA_CACHE", "1") != "0"
+# Rows whose cluster scores are made together: their embeddings stay in the second-level cache.
+BLOCK = 32
 # Clusters scored in full beyond the beam, at least, where bytes choose them: those that bytes put
 # a place or two too far back. And clusters from which bytes cost less than they save.
 SPARE = 8
@@ -50,14 +52,13 @@ class ClusterScratch(NamedTuple):
     front_logit: np.ndarray  # (n_clusters or 0,) float32
     near: np.ndarray  # (n_near + 1,) int32, clusters that may enter the beam, and a spare place
     near_logit: np.ndarray  # (n_near + 1,) float32
-    beam: np.ndarray  # (beam_width,) int32, clusters, the best first
     beam_logit: np.ndarray  # (beam_width,) float32
 
 
 def make_cluster_scratch(
-    block: int, n_clusters: int, shape: tuple[int, int, int, int], beam_width: int
+    n_clusters: int, shape: tuple[int, int, int, int], beam_width: int
 ) -> ClusterScratch:
-    """Allocate memory for blocks of rows, and clusters whose codes have a shape.
+    """Allocate memory for a block of rows, and clusters whose codes have a shape.
 
     If bytes leave none out, all clusters are near.
     """
@@ -70,10 +71,10 @@ def make_cluster_scratch(
         n_groups = 0
     n_front = n_clusters if n_groups > 0 else 0
     return ClusterScratch(
-        np.empty((block, 4 * n_fours), np.int8),
-        np.empty(block, np.float32),
-        np.empty(block, np.float32),
-        np.empty((block, CLUSTERS * n_blocks), np.float32),
+        np.empty((BLOCK, 4 * n_fours), np.int8),
+        np.empty(BLOCK, np.float32),
+        np.empty(BLOCK, np.float32),
+        np.empty((BLOCK, CLUSTERS * n_blocks), np.float32),
         np.arange(n_clusters, dtype=np.int32),
         np.empty(n_clusters, np.int32),
         np.empty(n_groups, np.float32),
@@ -81,13 +82,28 @@ def make_cluster_scratch(
         np.empty(n_front, np.float32),
         np.arange(n_near + 1, dtype=np.int32),
         np.empty(n_near + 1, np.float32),
-        np.empty(beam_width, np.int32),
         np.empty(beam_width, np.float32),
     )
 
 
 @njit(cache=_CACHE, nogil=True)
-def cluster_logits(embeddings, graph, scratch):
+def find_beams(graph, embeddings, log_alpha, scratch, beams, log_scores):
+    """Write each row's best clusters, the best first, and their log scores, (n_rows, width) both.
+
+    Log scores are min(0, log alpha + log softmax).
+    """
+    for start in range(0, embeddings.shape[0], BLOCK):
+        rows = slice(start, min(embeddings.shape[0], start + BLOCK))
+        own = embeddings[rows]
+        _cluster_logits(own, graph, scratch)
+        for i in range(own.shape[0]):
+            _select_beam(
+                graph, own[i], i, log_alpha, scratch, beams[start + i], log_scores[start + i]
+            )
+
+
+@njit(cache=_CACHE, nogil=True)
+def _cluster_logits(embeddings, graph, scratch):
     """Logits of all clusters for a block of rows, by bytes if these leave clusters out."""
     n_rows, n_clusters = embeddings.shape[0], scratch.names.shape[0]
     if scratch.near.shape[0] <= n_clusters:
@@ -150,7 +166,7 @@ def _scale(logits, zero, step, graph):
 
 
 @njit(cache=_CACHE, nogil=True)
-def select_beam(graph, embedding, at, log_alpha, scratch, log_scores):
+def _select_beam(graph, embedding, at, log_alpha, scratch, beam, log_scores):
     """Find the best clusters of row `at` of the block, the best first, and their log scores."""
     near, near_logit, n_near = scratch.near, scratch.near_logit, scratch.names.shape[0]
     logits = scratch.logits[at, :n_near]
@@ -158,8 +174,7 @@ def select_beam(graph, embedding, at, log_alpha, scratch, log_scores):
         near[:n_near], near_logit[:n_near] = scratch.names, logits
     else:
         n_near = _score_nearest(graph, embedding, logits, scratch)
-    beam, beam_logit = scratch.beam, scratch.beam_logit
-    width = beam.shape[0]
+    beam_logit, width = scratch.beam_logit, beam.shape[0]
     bound = best_bound(near_logit, near, n_near, width, scratch.order)
     n = 0
     for q in range(n_near):
@@ -179,7 +194,7 @@ def _score_nearest(graph, embedding, logits, scratch):
     near, near_logit, order = scratch.near, scratch.near_logit, scratch.order
     most = near.shape[0] - 1
     # not to have to find exactly so many saves time
-    fewest = most - scratch.beam.shape[0] // 2
+    fewest = most - scratch.beam_logit.shape[0] // 2
     names, keys, n_front = scratch.names, logits, logits.shape[0]
     if scratch.largest.shape[0] > 0:
         names, keys = scratch.front, scratch.front_logit

@@ -12,12 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from skxmc.search.clusters._kernels import (
-    ClusterScratch,
-    cluster_logits,
-    make_cluster_scratch,
-    select_beam,
-)
+from skxmc.search.clusters._kernels import ClusterScratch, find_beams, make_cluster_scratch
 from skxmc.search.coded._kernels import (
     CodeScratch,
     add_log_sigmoid,
@@ -43,14 +38,12 @@ from skxmc.search.ranking._kernels import (
 # SKXMC_NUMBA_CACHE=0 compiles anew in each process, for where no cache can be written
 _CACHE = os.environ.get("SKXMC_NUMBA_CACHE", "1") != "0"
 _SUMS = {"reassoc", "contract", "nsz"}
-# Rows whose cluster scores are made together: their embeddings stay in the second-level cache.
-BLOCK = 32
 # Rows a thread takes at a time: enough for its caches, few enough to share a batch out evenly.
 ROWS_AT_ONCE = 256
 # Features whose embeddings are on their way while one is added.
 _AHEAD = 4
-# Labels kept from stage to stage, of all rows of a block: a megabyte or so.
-_KEPT = 2**17
+# Labels kept from stage to stage, of all rows of a block: a megabyte or so; and rows at least.
+_KEPT, _FEWEST = 2**17, 32
 
 
 class Graph(NamedTuple):
@@ -115,9 +108,9 @@ def make_scratch(graph: Graph, beam_width: int, reach: int, sizes: Sizes, k: int
     if graph.edge_bits.shape[1] > 0:
         width = _most_coded(sizes.coded) + max(sizes.ranked, sizes.rescored)
     width = min(reach, width)
-    kept = (max(BLOCK, min(ROWS_AT_ONCE, _KEPT // max(width, 1))), width)
+    kept = (max(_FEWEST, min(ROWS_AT_ONCE, _KEPT // max(width, 1))), width)
     return Scratch(
-        make_cluster_scratch(BLOCK, graph.cluster_bias.size, graph.cluster_codes.shape, beam_width),
+        make_cluster_scratch(graph.cluster_bias.size, graph.cluster_codes.shape, beam_width),
         make_path_scratch(n_labels, beam_width, reach),
         make_code_scratch(code_width, graph.edge_bits.shape[1], reach),
         make_rank_scratch(n_labels, min(width, sizes.ranked)),
@@ -181,69 +174,71 @@ def _add_two(first, v, second, w, out):
 
 
 @njit(cache=_CACHE, nogil=True)
+def search_few(
+    graph, embeddings, log_alpha, beams, rows, indptr, indices, data, ranker, powers, sizes,
+    scratch, labels, scores,
+):  # fmt: skip
+    """Find beams and labels of all rows: one call of a kernel takes less time than two."""
+    find_beams(graph, embeddings, log_alpha, scratch.clusters, beams[0], beams[1])
+    search_rows(
+        graph, embeddings, beams, rows, indptr, indices, data, ranker, powers, sizes, scratch,
+        labels, scores,
+    )  # fmt: skip
+
+
+@njit(cache=_CACHE, nogil=True)
 def search_rows(
-    graph, embeddings, indptr, indices, data, ranker, alpha_and_powers, sizes, scratch, labels,
+    graph, embeddings, beams, rows, indptr, indices, data, ranker, powers, sizes, scratch, labels,
     scores,
 ):  # fmt: skip
-    """Write the best labels of each row into `labels` and `scores`, both (n_rows, k).
+    """Write the best labels of some rows into their places in `labels` and `scores`, (n_rows, k).
 
-    `alpha_and_powers` are log alpha, the exponent of paths and the ranker's share; the CSR arrays
-    are what the ranker reads. All rows of a block go through a stage before the next: what a stage
-    reads of the model stays in the caches.
+    `beams` are the clusters of all rows and their log scores, `powers` the exponent of paths and
+    the ranker's share; the CSR arrays are what the ranker reads. All rows of a block go through a
+    stage before the next: what a stage reads of the model stays in the caches.
     """
     block = scratch.kept.length.shape[0]
-    for start in range(0, embeddings.shape[0], block):
-        rows = slice(start, min(embeddings.shape[0], start + block))
-        own = embeddings[rows]
-        _choose_by_paths(graph, own, alpha_and_powers, sizes, scratch)
-        _choose_by_codes(graph, own, alpha_and_powers, sizes, scratch)
+    for start in range(0, rows.shape[0], block):
+        own = rows[start : start + block]
+        _choose_by_paths(graph, embeddings, beams, own, powers[0], sizes, scratch)
+        _choose_by_codes(graph, embeddings, own, powers[0], sizes, scratch)
         if sizes.ranked > 0:
             _choose_by_margins(
-                indptr[rows.start : rows.stop + 1], indices, data, ranker, alpha_and_powers[2],
-                sizes, scratch,
+                indptr, indices, data, own, ranker, powers[1], sizes, scratch
             )  # fmt: skip
-        _write_best(graph, own, alpha_and_powers, scratch, labels[rows], scores[rows])
+        _write_best(graph, embeddings, own, powers, scratch, labels, scores)
 
 
 @njit(cache=_CACHE, nogil=True)
-def _choose_by_paths(graph, embeddings, alpha_and_powers, sizes, scratch):
+def _choose_by_paths(graph, embeddings, beams, rows, path_power, sizes, scratch):
     """Keep the labels of each row's shortlist; where there are bits, those that score best."""
-    log_alpha, path_power, _ = alpha_and_powers
-    kept, n_rows = scratch.kept, embeddings.shape[0]
-    for start in range(0, n_rows, BLOCK):
-        stop = min(n_rows, start + BLOCK)
-        cluster_logits(embeddings[start:stop], graph, scratch.clusters)
-        for i in range(start, stop):
-            select_beam(
-                graph, embeddings[i], i - start, log_alpha, scratch.clusters, scratch.paths.base
-            )
-            kept.length[i] = (
-                _choose_by_bits(graph, embeddings[i], path_power, sizes, scratch, i)
-                if graph.edge_bits.shape[1] > 0
-                else _choose_by_keys(graph, sizes, scratch, i)
-            )
+    for i in range(rows.shape[0]):
+        row = rows[i]
+        beam, scratch.paths.base[:] = beams[0][row], beams[1][row]
+        scratch.kept.length[i] = (
+            _choose_by_bits(graph, embeddings[row], beam, path_power, sizes, scratch, i)
+            if graph.edge_bits.shape[1] > 0
+            else _choose_by_keys(graph, beam, sizes, scratch, i)
+        )
 
 
 @njit(cache=_CACHE, nogil=True)
-def _choose_by_keys(graph, sizes, scratch, i):
+def _choose_by_keys(graph, beam, sizes, scratch, i):
     """Keep the labels of a row with the best keys; returns how many."""
     paths, kept = scratch.paths, scratch.kept
     n = shortlist_labels(
-        graph.indptr, graph.labels, graph.edge_keys, graph.log_weights, scratch.clusters.beam,
-        sizes.shortlist, paths,
-    )  # fmt: skip
+        graph.indptr, graph.labels, graph.edge_keys, graph.log_weights, beam, sizes.shortlist, paths
+    )
     kept.label[i, :n], kept.path[i, :n] = paths.label[:n], paths.path[:n]
     return n
 
 
 @njit(cache=_CACHE, nogil=True)
-def _choose_by_bits(graph, embedding, path_power, sizes, scratch, i):
+def _choose_by_bits(graph, embedding, beam, path_power, sizes, scratch, i):
     """Keep the labels of the paths of a row that score best by their labels' bits."""
     paths, logit, size = scratch.paths, scratch.logit, sizes.shortlist
     while True:
-        n_paths = bound_paths(
-            graph.indptr, graph.edge_keys, graph.edge_levels, scratch.clusters.beam, size, paths
-        )
+        n_paths = bound_paths(graph.indptr, graph.edge_keys, graph.edge_levels, beam, size, paths)
         follow_paths(graph, embedding, paths, scratch.codes, logit)
         add_log_sigmoid(paths.path, path_power, logit, np.float32(1.0), n_paths, paths.key)
         n = _merge_enough(paths, n_paths, sizes, scratch.kept, i)
@@ -278,26 +273,26 @@ def _merge_best(paths, n_paths, size, most, labels, log_scores):
 
 
 @njit(cache=_CACHE, nogil=True)
-def _choose_by_codes(graph, embeddings, alpha_and_powers, sizes, scratch):
+def _choose_by_codes(graph, embeddings, rows, path_power, sizes, scratch):
     """Keep the labels that score best by their codes; their log scores go into `other`."""
     kept, order = scratch.kept, scratch.paths.order
     size = sizes.ranked if sizes.ranked > 0 else sizes.rescored
-    for i in range(embeddings.shape[0]):
+    for i in range(rows.shape[0]):
         n, label, path, key = kept.length[i], kept.label[i], kept.path[i], kept.other[i]
         if n > size or sizes.ranked > 0:
-            code_logits(graph, embeddings[i], label, n, scratch.codes, scratch.logit)
-            add_log_sigmoid(path, alpha_and_powers[1], scratch.logit, np.float32(1.0), n, key)
+            code_logits(graph, embeddings[rows[i]], label, n, scratch.codes, scratch.logit)
+            add_log_sigmoid(path, path_power, scratch.logit, np.float32(1.0), n, key)
             kept.length[i] = keep_best(key, label, path, key, n, size, order)
 
 
 @njit(cache=_CACHE, nogil=True)
-def _choose_by_margins(indptr, indices, data, ranker, share, sizes, scratch):
+def _choose_by_margins(indptr, indices, data, rows, ranker, share, sizes, scratch):
     """Keep the labels that score best by codes and margins; their margins go into `other`."""
     kept, keys, order = scratch.kept, scratch.paths.key, scratch.paths.order
     margin = scratch.ranks.margin
-    for i in range(indptr.shape[0] - 1):
+    for i in range(rows.shape[0]):
         n, label, path, other = kept.length[i], kept.label[i], kept.path[i], kept.other[i]
-        find_margins(indptr, indices, data, i, ranker, label, n, scratch.ranks)
+        find_margins(indptr, indices, data, rows[i], ranker, label, n, scratch.ranks)
         if n > sizes.rescored:
             _add_margins_to_scores(other, margin, share, n, scratch)
             bound = best_bound(keys, label, n, sizes.rescored, order)
@@ -319,14 +314,14 @@ def _add_margins_to_scores(log_p, margin, share, n, scratch):
 
 
 @njit(cache=_CACHE, nogil=True)
-def _write_best(graph, embeddings, alpha_and_powers, scratch, labels, scores):
+def _write_best(graph, embeddings, rows, powers, scratch, labels, scores):
     """Score what is left by label rows, and sort the best k of each row into the result."""
-    path_power, share = alpha_and_powers[1], alpha_and_powers[2]
+    path_power, share = powers
     kept, logit = scratch.kept, scratch.logit
     key, name, heap = scratch.best_key, scratch.best_label, scratch.best_heap
-    for i in range(embeddings.shape[0]):
+    for i in range(rows.shape[0]):
         n, label, path, margin = kept.length[i], kept.label[i], kept.path[i], kept.other[i]
-        _row_logits(graph, embeddings[i], label, n, logit)
+        _row_logits(graph, embeddings[rows[i]], label, n, logit)
         n_best = 0
         for q in range(n):
             if share > 0:
@@ -336,7 +331,7 @@ def _write_best(graph, embeddings, alpha_and_powers, scratch, labels, scores):
             else:
                 score = np.exp(path_power * path[q]) / (np.float32(1.0) + np.exp(-logit[q]))
             n_best = _offer(key, name, heap, n_best, key.shape[0], score, label[q])
-        _empty_heap(n_best, scratch, labels[i], scores[i])
+        _empty_heap(n_best, scratch, labels[rows[i]], scores[rows[i]])
 
 
 @njit(cache=_CACHE, nogil=True)
