@@ -10,9 +10,12 @@ From the fixed partition to the whole method, on the test rows of each data set:
 - exhaustive: the same label head, every label scored, no index (is the index worth its errors?);
 - + paper's ranker: trained on the rows whose shortlist holds the label, and its own;
 - + ranker: the default, which adds rows drawn at random; this is `EliasClassifier()`;
-- ranker alone: the labels of the search in the order of the margins.
+- ranker alone: the labels of the search in the order of the margins;
+- + calibration: `CalibratedTopKClassifier(EliasClassifier())`, which holds out a tenth of the rows.
 
-All rows but the first share one model. CPU seconds are of training the part, one thread.
+All rows but the first and the last share one model. Rankers re-order as many labels as the default
+does. CPU seconds are of training the part, one thread. ECE@5 is the expected calibration error of
+the five best labels' scores in percent, of rows whose scores are probabilities or look like them.
 """
 
 import sys
@@ -26,8 +29,10 @@ from common import describe_machine, load_bundled, load_folder, print_table, sav
 
 from skxmc import EliasClassifier
 from skxmc._sparse import as_csr
+from skxmc.calibration import CalibratedTopKClassifier
 from skxmc.heads import SparseRanker
-from skxmc.metrics import evaluate_topk, propensities
+from skxmc.metrics import evaluate_topk, expected_calibration_error, propensities
+from skxmc.search.beam import auto_rerank_size
 from skxmc.search.exhaustive import exhaustive_topk
 from skxmc.topk import TopK
 from skxmc.training.fitting import embed_rows
@@ -45,6 +50,19 @@ def figures(Y_train, Y_test, topk: TopK) -> dict:
     names = {"P@1": "precision_at_1", "P@3": "precision_at_3", "P@5": "precision_at_5"}
     names |= {"PSP@5": "psp_at_5", f"R@{K}": f"recall_at_{topk.indices.shape[1]}"}
     return {short: 100 * found[name] for short, name in names.items()}
+
+
+def calibration_error(Y_test, topk: TopK) -> float:
+    """ECE of the five best labels, in percent; nan where scores are no probabilities."""
+    best = first(topk, 5)
+    if (best.scores[best.indices >= 0] < 0).any():
+        return float("nan")
+    return 100 * expected_calibration_error(Y_test, best)
+
+
+def first(topk: TopK, k: int) -> TopK:
+    """Cut off what is behind the best k labels."""
+    return TopK(topk.indices[:, :k], topk.scores[:, :k])
 
 
 def timed(run):
@@ -70,23 +88,33 @@ def ablate(data) -> list[dict]:
     rows = []
 
     def add(name, topk, seconds):
-        rows.append({"part": name, **figures(Y, Y_test, topk), "CPU s": seconds})
+        topk = first(topk, k)
+        error = {"ECE@5": calibration_error(Y_test, topk)}
+        rows.append({"part": name, **figures(Y, Y_test, topk), **error, "CPU s": seconds})
 
     fixed, seconds = timed(lambda: EliasClassifier(stage2_epochs=0, **settings).fit(X, Y))
     add("fixed clusters", fixed.predict_topk(X_test, k), seconds)
     clf, seconds = timed(lambda: EliasClassifier(**settings).fit(X, Y))
-    found = clf.predict_topk(X_test, k)
-    add("learned graph", found, seconds)
+    add("learned graph", clf.predict_topk(X_test, k), seconds)
     encoder, head = clf.model_.encoder, clf.model_.head.rows
     rows_test = encoder.prepare(as_csr(X_test).astype(np.float32))
     embeddings = np.asarray(embed_rows(encoder, rows_test, X_test.shape[0], torch.device("cpu")))
     weight, bias = (p.detach().cpu().numpy() for p in (head.weight, head.bias))
     add("exhaustive", exhaustive_topk(embeddings, weight, bias, k), 0.0)
+    found = clf.predict_topk(X_test, min(auto_rerank_size(k), Y.shape[1]))
     for name, ranker, seconds in rankers(clf, X, Y):
-        add(name, ranker.rerank(X_test, found), seconds)
+        add(name, probabilities(ranker.rerank(X_test, found)), seconds)
     ranker.share_ = 1.0
-    add("ranker alone", ranker.rerank(X_test, found), 0.0)
+    add("ranker alone", probabilities(ranker.rerank(X_test, found)), 0.0)
+    clf = CalibratedTopKClassifier(EliasClassifier(random_state=SEED, n_jobs=1), random_state=SEED)
+    _, seconds = timed(lambda: clf.fit(X, Y))
+    add("+ calibration", clf.predict_topk(X_test, k), seconds)
     return rows
+
+
+def probabilities(topk: TopK) -> TopK:
+    """Undo the log that a ranker takes of its scores."""
+    return TopK(topk.indices, np.exp(topk.scores))
 
 
 def main() -> None:

@@ -223,13 +223,14 @@ def test_ablation_ends_with_the_default_estimator(script, folder):
     rows = {row["part"]: row for row in bench.ablate((X, Y, X_test, Y_test))}
     assert list(rows) == [
         "fixed clusters", "learned graph", "exhaustive", "+ paper's ranker", "+ ranker",
-        "ranker alone",
+        "ranker alone", "+ calibration",
     ]  # fmt: skip
     default = EliasClassifier(random_state=0, n_jobs=1).fit(X, Y).predict_topk(X_test, 3)
     expected = 100 * precision_at_k(Y_test, default, k=3)
     assert rows["+ ranker"]["P@3"] == pytest.approx(expected, abs=0.7)  # one label of one row
-    for row in rows.values():
+    for name, row in rows.items():
         assert 0 < row["PSP@5"] <= 100
+        assert np.isnan(row["ECE@5"]) if name == "exhaustive" else 0 <= row["ECE@5"] <= 100
 
 
 def test_study_never_reads_test_rows(script, folder, monkeypatch):
