@@ -72,9 +72,9 @@ class EliasClassifier(BaseTrainedClassifier):
         Clusters followed for each row, in training and prediction. May be set after `fit`.
     shortlist_size : int or "auto", default="auto"
         Labels scored for each row in prediction (K), or paths to labels where embeddings have 256
-        dimensions or more. May be set after `fit`. "auto" is 700 + 18 k for the best k labels, the
-        first few wanting less than the first hundred, and twice that where the ranker weighs
-        centroids (``ranker_.blend_``), which find labels that the network alone ranks low.
+        dimensions or more. May be set after `fit`. "auto" is 540 + 50 k for the best k labels, and
+        790 at least: the first few want less than the first hundred. It is twice that where the
+        ranker weighs centroids (``ranker_.blend_``): these find what the network ranks low.
     train_shortlist_size : int, default=256
         Labels scored for each row in stage 2.
     pool_size, n_negatives : int or "auto", default="auto"

@@ -40,10 +40,11 @@ _FEW_LABELS = 1000
 
 
 def auto_shortlist_size(k: int) -> int:
-    """Return a shortlist for the best k labels: 700 + 18 k.
+    """Return a shortlist for the best k labels: 540 + 50 k, and 790 at least.
 
-    Chosen on held-out rows: the first five labels hardly differ from those of a shortlist of 2000,
-    at a lower cost. `benchmarks/bench_search_sizes.py` prints both for any model.
+    Chosen on held-out rows: for the first five labels a longer one costs more than it brings; for
+    more labels recall would suffer, and other stages cost more. `bench_search_sizes.py` prints
+    both for any model.
 
     Parameters
     ----------
@@ -61,7 +62,7 @@ def auto_shortlist_size(k: int) -> int:
     >>> auto_shortlist_size(5)
     790
     """
-    return 700 + 18 * k
+    return 540 + 50 * max(k, 5)
 
 
 def auto_rerank_size(k: int) -> int:
