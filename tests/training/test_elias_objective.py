@@ -440,4 +440,4 @@ def test_a_frozen_model_searches_what_was_trained(learn):
                       beam_width=4, shortlist_size=7)  # fmt: skip
     best = torch.topk(final, 3, dim=1)
     np.testing.assert_array_equal(got.indices, best.indices)
-    np.testing.assert_allclose(got.scores, best.values, rtol=1e-5)
+    np.testing.assert_allclose(got.scores, best.values, rtol=1e-4)  # label vectors have 16 bits
