@@ -140,7 +140,7 @@ def _dual_descent(csr, n_features, signed_cost, tol, max_iter, seed):
     n_active, bound = n_rows, np.inf
     for _ in range(max_iter):
         largest, smallest = -np.inf, np.inf
-        seed = _shuffle(order[:n_active], seed)
+        seed = shuffle(order[:n_active], seed)
         s = 0
         while s < n_active:
             i = order[s]
@@ -191,7 +191,7 @@ def _next(state):
 
 
 @njit(cache=True)
-def _shuffle(order, state):
+def shuffle(order, state):
     """Shuffle in place; returns the next state of the generator."""
     n = order.shape[0]
     for s in range(n - 1):

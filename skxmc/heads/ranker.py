@@ -18,6 +18,7 @@ from skxmc.heads.candidates import (
     sort_candidates,
     unit_csr,
 )
+from skxmc.heads.one_vs_all import fit_one_vs_all
 from skxmc.heads.svm import SvmSettings, fit_svms, training_pairs
 from skxmc.topk import TopK
 
@@ -305,6 +306,22 @@ class SparseRanker(BaseEstimator):
         if self.n_random not in ("auto", "all"):
             check_int(self, "n_random", self.n_random, minimum=0)
 
+    def takes_all_rows(self, n_rows: int, n_labels: int) -> bool:
+        """Say whether each label learns from each row, which needs no shortlists.
+
+        Parameters
+        ----------
+        n_rows, n_labels : int
+            Size of the training data.
+
+        Returns
+        -------
+        all_rows : bool
+            What `n_random` comes to.
+        """
+        few = self.n_random == "auto" and n_rows * n_labels <= _ALL_PAIRS
+        return few or self.n_random == "all"
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
@@ -368,9 +385,6 @@ class SparseRanker(BaseEstimator):
     def _n_draws(self, Y: sp.csr_array) -> np.ndarray:
         """Rows to draw for each label."""
         n_rows, n_labels = Y.shape
-        few = self.n_random == "auto" and n_rows * n_labels <= _ALL_PAIRS
-        if few or self.n_random == "all":
-            return np.full(n_labels, n_rows)
         if self.n_random == "auto":
             return np.minimum(50 + 10 * np.bincount(Y.indices, minlength=n_labels), n_rows)
         return np.full(n_labels, min(int(self.n_random), n_rows))
@@ -379,18 +393,20 @@ class SparseRanker(BaseEstimator):
         self, X, Y, candidates, seed: int, n_threads: int, labels: np.ndarray | None = None
     ) -> tuple[sp.csr_array, np.ndarray]:
         """Train labels, all or some."""
-        pairs, draws = training_pairs(Y, candidates), self._n_draws(Y)
-        if labels is not None:
-            pairs, draws = as_csr(pairs[labels]), draws[labels]
+        labels = np.arange(Y.shape[1]) if labels is None else labels
         cost = np.broadcast_to(np.asarray(self.cost_positive, dtype=np.float64), Y.shape[1])
         settings = SvmSettings(
             float(self.cost_negative),
-            cost if labels is None else cost[labels],
+            cost[labels],
             float(self.tol),
             self.max_iter,
             float(self.threshold),
         )
-        return fit_svms(X, pairs, draws, settings, seed, n_threads, self.verbose)
+        how = settings, seed, n_threads, self.verbose
+        if self.takes_all_rows(*Y.shape):
+            return fit_one_vs_all(X, as_csr(Y[:, labels]), *how)
+        pairs, draws = training_pairs(Y, candidates), self._n_draws(Y)
+        return fit_svms(X, as_csr(pairs[labels]), draws[labels], *how)
 
 
 def _auto_share(n_rows: int) -> float:

@@ -5,9 +5,12 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import scipy.sparse as sp
 import torch
+from joblib import effective_n_jobs
 
 from skxmc._sparse import is_bag_of_words
 from skxmc.encoders.size import EncoderSize
+from skxmc.heads import SparseRanker
+from skxmc.heads.one_vs_all import block_bytes
 from skxmc.index import n_clusters_for
 from skxmc.index.adjacency import MEMBERS_AT_ONCE
 from skxmc.training.fitting import resolve_batch_size
@@ -166,7 +169,7 @@ def elias_needs(
         Need("step of stage 2", step, "a smaller batch_size or kappa", passing=True),
         Need(
             "ranker, while it is trained",
-            _ranker_bytes(X, Y) if trains_ranker(s.ranker, X) else 0,
+            _ranker_bytes(s.ranker, X, Y) if trains_ranker(s.ranker, X) else 0,
             "ranker=None",
             passing=True,
             host=True,
@@ -214,7 +217,7 @@ def _opening_bytes(Y: sp.csr_array, beam_width: int, n_clusters: int, n_edges: i
     return max(scored, 24 * members + 80 * pairs + 48 * kept)
 
 
-def _ranker_bytes(X: Any, Y: sp.csr_array) -> int:
+def _ranker_bytes(ranker: Any, X: Any, Y: sp.csr_array) -> int:
     (n_rows, n_labels), entries = Y.shape, _centroid_entries(X, Y)
     # rows scaled, and those that are not held out; of dense rows all that is not zero
     rows = 12 * X.nnz if sp.issparse(X) else 20 * np.count_nonzero(X)
@@ -223,7 +226,7 @@ def _ranker_bytes(X: Any, Y: sp.csr_array) -> int:
     weights = int(0.55 * entries.sum())
     # shortlists, sorted by row and by label
     pairs = 36 * n_rows * min(HARD_LABELS, n_labels)
-    trained = pairs + 24 * weights + min(_SVM_BYTES, 8 * n_labels * X.shape[1])
+    trained = pairs + 24 * weights + _svm_bytes(ranker, n_rows, n_labels, X.shape[1])
     # centroids of the labels that held-out rows were led to
     met = min(n_labels, _HELD_OUT * HARD_LABELS)
     largest = np.partition(entries, n_labels - met)[n_labels - met :]
@@ -231,6 +234,14 @@ def _ranker_bytes(X: Any, Y: sp.csr_array) -> int:
     # merged with the centroids of some labels at a time
     merged = 16 * weights + 32 * min(_MERGED, int(entries.sum()))
     return int(rows + max(trained, weighed, merged))
+
+
+def _svm_bytes(ranker: Any, n_rows: int, n_labels: int, n_features: int) -> int:
+    """Bound what the labels that are trained at once take."""
+    recipe = SparseRanker() if isinstance(ranker, str) else ranker
+    if recipe.takes_all_rows(n_rows, n_labels):
+        return min(effective_n_jobs(-1), n_labels) * block_bytes(n_rows, n_features)
+    return min(_SVM_BYTES, 8 * n_labels * n_features)
 
 
 def _clustering_bytes(X: Any, Y: sp.csr_array, width: int, recluster: bool) -> int:
