@@ -21,8 +21,8 @@ __all__ = ["EliasModel", "EliasObjective", "EliasRates", "StageObjective", "free
 
 
 # Weight of a label's bias beside path_power times its log path, where labels are shortlisted for
-# prediction. Paths know little of how common a label is; with it half the shortlist does as well.
-PRIOR_WEIGHT = 0.15
+# prediction. Paths know little of how common a label is; three times this crowds out rare labels.
+PRIOR_WEIGHT = 0.05
 
 
 class StageObjective:

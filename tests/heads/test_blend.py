@@ -236,10 +236,11 @@ def test_held_out_rows_are_given_back(monkeypatch):
     """Where nothing is merged, labels of held-out rows end as if trained on all rows at once."""
     monkeypatch.setattr(ranker, "fit_blend", lambda *_: None)
     X, Y, top = tail_data(600, 300)
-    settings = {"n_random": "all", "threshold": 0, "tol": 1e-8, "max_iter": 10_000}
+    settings = {"n_random": "all", "threshold": 0, "tol": 1e-5, "max_iter": 10_000}
     fitted = SparseRanker(**settings, random_state=0).fit(X, Y, top)
     full = SparseRanker(**settings, random_state=0, n_holdout=0).fit(X, Y, top)
     change = np.abs(fitted.weight_.toarray() - full.weight_.toarray()).max(axis=1)
+    change = change[np.asarray(Y.sum(axis=0)).ravel() > 0]
     same = change < 1e-4
     # 60 rows of about as many labels; those of the others miss the held-out negatives
     assert 40 <= same.sum() <= 70

@@ -13,6 +13,9 @@ from skxmc.heads.svm import SvmSettings, feature_thresholds
 
 __all__ = ["block_bytes", "fit_one_vs_all"]
 
+# Gradients of single precision come no nearer to each other.
+_FINEST = 1e-6
+
 
 def fit_one_vs_all(
     X: sp.csr_array,
@@ -34,7 +37,7 @@ def fit_one_vs_all(
     Y : csr_array of shape (n_rows, n_labels)
         0/1 indicator.
     settings : SvmSettings
-        Costs, and when to stop.
+        Costs, and when to stop; a `tol` below 1e-6 is that.
     seed : int
         The order in which rows are visited.
     n_threads : int
@@ -121,8 +124,9 @@ def _blocks(Y: sp.csr_array, settings: SvmSettings) -> Iterator[tuple[np.ndarray
 def _fit_block(csr, least, squares, signs, costs, settings: SvmSettings, seed: int):
     """Train a block of labels, and leave out small weights."""
     weights, bias = _kernels.fit_block(
-        csr, least.size, squares, signs, costs, settings.tol, settings.max_iter, np.uint64(seed + 1)
-    )
+        csr, least.size, squares, signs, costs, max(settings.tol, _FINEST), settings.max_iter,
+        np.uint64(seed + 1),
+    )  # fmt: skip
     small = np.abs(weights) < least[:, None]
     weights[small] = 0
     return as_csr(sp.csr_array(weights.T)), bias
