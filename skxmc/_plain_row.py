@@ -1,13 +1,11 @@
 """Single rows that need no check but a glance: scikit-learn's takes longer than a search does."""
 
-import os
-
 import numpy as np
 import scipy.sparse as sp
 from numba import njit
 
-# SKXMC_NUMBA_CACHE=0 compiles anew in each process, for where no cache can be written
-_CACHE = os.environ.get("SKXMC_NUMBA_CACHE", "1") != "0"
+from skxmc._numba_cache import CACHE
+
 _FLOAT, _INT = np.dtype(np.float32), np.dtype(np.int32)
 
 
@@ -26,7 +24,7 @@ def is_plain_row(X, n_features: int) -> bool:
     return bool(_is_plain(indptr, indices, data, n_features))
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _is_plain(indptr, indices, data, n_features):
     """Whether a row has ascending columns and finite values other than zero.
 

@@ -20,7 +20,8 @@ PACKAGE = ROOT / "skxmc"
 
 # room (a module or a folder right under skxmc) -> floor
 FLOORS = {
-    "_plain_row": 0,
+    "_numba_cache": 0,
+    "_plain_row": 1,
     "_sparse": 0,
     "_targets": 1,
     "_validation": 0,
@@ -39,7 +40,6 @@ FLOORS = {
     "base": 4,
     "inspection": 4,
     "model_selection": 4,
-    "io": 4,
     "_trained": 5,
     "elias": 6,
     "snm": 6,
@@ -56,9 +56,10 @@ SAME_FLOOR = {
 }
 # what the package itself hands on, that a room may take from `skxmc`
 ROOT_NAMES = {"__version__"}
-# `_kernels.py` files may import these besides the standard library, other kernels and `_vectors`,
-# what is spelt out for LLVM
+# `_kernels.py` files may import these besides the standard library, other kernels, `_vectors` (what
+# is spelt out for LLVM) and where Numba keeps its cache
 KERNEL_IMPORTS = {"numba", "numpy"}
+KERNEL_MODULES = ("._kernels", "._vectors", "._numba_cache")
 WITHOUT_TORCH = ["skxmc", "skxmc.metrics", "skxmc.datasets", "skxmc.model_selection"]
 WITHOUT_TORCH += ["skxmc.search.beam", "skxmc.search.exhaustive"]
 MAX_LINES = 450
@@ -169,7 +170,7 @@ def test_kernels_import_numba_and_numpy_only(path):
     others = [
         f"line {line}: {module}"
         for module, _, line in imports_of(path)
-        if module.split(".")[0] not in allowed and not module.endswith(("._kernels", "._vectors"))
+        if module.split(".")[0] not in allowed and not module.endswith(KERNEL_MODULES)
     ]
     assert not others, f"{path.relative_to(ROOT)}: {others}"
 
@@ -198,6 +199,26 @@ def outside_modules() -> list[str]:
     """What the package imports from elsewhere, as far as it is installed here."""
     names = {module for path in MODULES for module, _, _ in imports_of(path)}
     return sorted(name for name in names if name.split(".")[0] not in ("skxmc", "__future__"))
+
+
+@pytest.mark.parametrize(("value", "kept"), [("1", True), ("0", False)])
+def test_the_environment_says_whether_compiled_code_is_kept(value, kept):
+    """Where no cache can be written Numba refuses kernels that want one when they are imported."""
+    kernels = [module_name(path) for path in MODULES if path.name == "_kernels.py"]
+    found = run_python(f"""
+        import os
+        os.environ["SKXMC_NUMBA_CACHE"] = {value!r}
+        import importlib
+        from numba.core.caching import NullCache
+        from numba.core.dispatcher import Dispatcher
+        for name in {[*kernels, "skxmc._plain_row"]}:
+            for kernel in vars(importlib.import_module(name)).values():
+                if isinstance(kernel, Dispatcher):
+                    print(kernel.__name__, not isinstance(kernel._cache, NullCache))
+    """)
+    lines = found.splitlines()
+    assert len(lines) > 100
+    assert {line.split()[1] for line in lines} == {str(kept)}, found
 
 
 def test_imports_leave_global_state_alone():

@@ -8,12 +8,13 @@ order, so results do not depend on the number of threads. Signatures are lazy: r
 import numpy as np
 from numba import njit, prange
 
+from skxmc._numba_cache import CACHE
 from skxmc.ops._kernels import next_turn
 
 _FAST = {"reassoc", "contract", "nsz"}
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=CACHE, parallel=True)
 def fit_labels(
     csr, least, pairs, labels, draws, seeds, costs, tol, max_iter, starts, out,
     order, counter, n_parts,
@@ -53,7 +54,7 @@ def fit_labels(
             turn = next_turn(counter)
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def _with_drawn(rows, n_drawn, used, seed):
     """Append up to `n_drawn` other rows, all if that is enough; `used` is scratch, all False."""
     n_rows = used.shape[0]
@@ -78,7 +79,7 @@ def _with_drawn(rows, n_drawn, used, seed):
     return out[:n]
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def _signed_costs(positive, n_own, n_rows, costs):
     """Cost of each row, negative where the label does not belong to it."""
     n_pairs = positive.shape[0]
@@ -92,7 +93,7 @@ def _signed_costs(positive, n_own, n_rows, costs):
     return out
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def _pack(csr, rows, slot):
     """Copy rows into a CSR of their own, with the features they use numbered from 0.
 
@@ -122,7 +123,7 @@ def _pack(csr, rows, slot):
     return (own_indptr, own_indices, own_data), features[:n_own]
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def _dual_descent(csr, n_features, signed_cost, tol, max_iter, seed):
     """Minimise |w|^2 / 2 + sum_i C_i max(0, 1 - y_i w.x_i)^2 by dual coordinate descent.
 
@@ -168,7 +169,7 @@ def _dual_descent(csr, n_features, signed_cost, tol, max_iter, seed):
     return weights, bias
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def _curvatures(csr, signed_cost):
     """Second derivative of the dual in each variable: |x_i|^2 + 1 / (2 C_i), bias included."""
     indptr, _, data = csr
@@ -181,7 +182,7 @@ def _curvatures(csr, signed_cost):
     return out
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def _next(state):
     """Step of a xorshift generator."""
     state ^= state << np.uint64(13)
@@ -190,7 +191,7 @@ def _next(state):
     return state
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def shuffle(order, state):
     """Shuffle in place; returns the next state of the generator."""
     n = order.shape[0]
@@ -201,7 +202,7 @@ def shuffle(order, state):
     return state
 
 
-@njit(cache=True, fastmath=_FAST)
+@njit(cache=CACHE, fastmath=_FAST)
 def _dot(csr, i, weights):
     indptr, indices, data = csr
     total = 0.0
@@ -210,14 +211,14 @@ def _dot(csr, i, weights):
     return total
 
 
-@njit(cache=True, fastmath=_FAST)
+@njit(cache=CACHE, fastmath=_FAST)
 def _add(csr, i, factor, weights):
     indptr, indices, data = csr
     for p in range(indptr[i], indptr[i + 1]):
         weights[indices[p]] += factor * data[p]
 
 
-@njit(cache=True, parallel=True, fastmath=_FAST)
+@njit(cache=CACHE, parallel=True, fastmath=_FAST)
 def candidate_dots(csr, n_features, candidates, label_csr, bias, n_parts):
     """out[i, q] = <row i, label row of candidates[i, q]> + its bias; -inf where there is none.
 
@@ -240,7 +241,7 @@ def candidate_dots(csr, n_features, candidates, label_csr, bias, n_parts):
     return out
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(cache=CACHE, nogil=True, fastmath=_FAST)
 def _margin(label_csr, bias, label, dense):
     """Compute the product of a label's row with a row spread over dense scratch, plus the bias."""
     indptr, indices, weights = label_csr

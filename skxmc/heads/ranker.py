@@ -1,5 +1,8 @@
 """The sparse ranker of ELIAS++: a linear SVM a label, which re-orders any top-k."""
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import scipy.sparse as sp
 from sklearn.base import BaseEstimator
@@ -26,6 +29,8 @@ __all__ = ["SparseRanker"]
 
 # Pairs of a row and a label up to which all are trained on.
 _ALL_PAIRS = 20_000_000
+# Labels from which a block of them takes less time than each by itself.
+_BLOCK_FROM = 16
 # Margin of a label that no row has.
 _NEVER = -10.0
 # Rows that "auto" holds out, at least and at most.
@@ -69,7 +74,8 @@ class SparseRanker(BaseEstimator):
         Weights smaller than about this are dropped, as in PECOS, but more of features whose values
         are small and fewer of the others, see `skxmc.heads.svm.feature_thresholds`; 0 keeps all.
     tol : float, default=0.1
-        Spread of the projected gradients at which a label is done, LIBLINEAR's ``-e``.
+        Spread of the projected gradients at which a label is done, LIBLINEAR's ``-e``. Where all
+        rows are taken, below 1e-6 counts as 1e-6.
     max_iter : int, default=100
         Sweeps over a label's rows at most.
     n_jobs : int or None, default=None
@@ -115,7 +121,8 @@ class SparseRanker(BaseEstimator):
     ----------
     ELIAS++, the re-ranked variant of ELIAS (Gupta et al., NeurIPS 2022). C.-J. Hsieh, K.-W. Chang,
     C.-J. Lin, S. S. Keerthi, S. Sundararajan, "A dual coordinate descent method for large-scale
-    linear SVM", ICML 2008, algorithm 3.
+    linear SVM", ICML 2008: algorithm 3 where labels have rows of their own; where all take all rows
+    64 labels side by side, without shrinking (16 labels or more).
 
     Examples
     --------
@@ -211,12 +218,13 @@ class SparseRanker(BaseEstimator):
         rng = check_random_state(self.random_state)
         seed, held_out = rng.randint(2**31 - 1), self._held_out_rows(candidates, rng)
         with limited_threads(self.n_jobs) as n_threads:
+            solve = partial(self._solve, self.takes_all_rows(*Y.shape), seed, n_threads)
             if held_out.any():
-                self._fit_blended(X, Y, candidates, held_out, seed, n_threads)
+                self._fit_blended(X, Y, candidates, held_out, solve)
             else:
                 self.blend_ = None
-                self.weight_, self.bias_ = self._solve(X, Y, candidates, seed, n_threads)
-        self.bias_[np.bincount(Y.indices, minlength=Y.shape[1]) == 0] = _NEVER
+                self.weight_, self.bias_ = solve(X, Y, candidates)
+        self._silence(np.bincount(Y.indices, minlength=Y.shape[1]) == 0)
         return self
 
     def margins(self, X, topk: TopK) -> np.ndarray:
@@ -355,14 +363,20 @@ class SparseRanker(BaseEstimator):
         chosen[rng.permutation(able)[:size]] = True
         return chosen
 
-    def _fit_blended(self, X, Y, candidates, held_out: np.ndarray, seed: int, n_threads: int):
+    def _silence(self, labels: np.ndarray) -> None:
+        """Take the weights of some labels, a mask, away, and make them never likely."""
+        self.weight_.data[np.repeat(labels, np.diff(self.weight_.indptr))] = 0
+        self.weight_.eliminate_zeros()
+        self.bias_[labels] = _NEVER
+
+    def _fit_blended(self, X, Y, candidates, held_out: np.ndarray, solve: Callable) -> None:
         """Weigh the signals on held-out rows, then let the labels of these rows learn them, too.
 
         All other labels only miss some of many negatives.
         """
         rest = ~held_out
         X_rest, Y_rest, X_held, Y_held = X[rest], as_csr(Y[rest]), X[held_out], as_csr(Y[held_out])
-        weight, bias = self._solve(X_rest, Y_rest, candidates[rest], seed, n_threads)
+        weight, bias = solve(X_rest, Y_rest, candidates[rest])
         # a label that the others do not have is a sure sign of its row: it has no place here
         known = np.append(np.bincount(Y_rest.indices, minlength=Y.shape[1]) > 0, False)
         indices = np.where(known[candidates[held_out]], candidates[held_out], -1)
@@ -372,7 +386,7 @@ class SparseRanker(BaseEstimator):
         relevant = is_relevant(Y_held, top)
         self.blend_ = fit_blend(signals, top.indices >= 0, relevant)
         labels = np.unique(Y_held.indices)
-        again = self._solve(X, Y, candidates, seed, n_threads, labels)
+        again = solve(X, Y, candidates, labels)
         order = np.arange(Y.shape[1])
         order[labels] = Y.shape[1] + np.arange(labels.size)
         self.weight_ = as_csr(sp.vstack((weight, again[0]), format="csr")[order])
@@ -383,14 +397,14 @@ class SparseRanker(BaseEstimator):
             )
 
     def _n_draws(self, Y: sp.csr_array) -> np.ndarray:
-        """Rows to draw for each label."""
+        """Rows to draw for each label, where it does not learn from all."""
         n_rows, n_labels = Y.shape
-        if self.n_random == "auto":
+        if isinstance(self.n_random, str):
             return np.minimum(50 + 10 * np.bincount(Y.indices, minlength=n_labels), n_rows)
         return np.full(n_labels, min(int(self.n_random), n_rows))
 
     def _solve(
-        self, X, Y, candidates, seed: int, n_threads: int, labels: np.ndarray | None = None
+        self, all_rows: bool, seed: int, n_threads: int, X, Y, candidates, labels=None
     ) -> tuple[sp.csr_array, np.ndarray]:
         """Train labels, all or some."""
         labels = np.arange(Y.shape[1]) if labels is None else labels
@@ -403,9 +417,10 @@ class SparseRanker(BaseEstimator):
             float(self.threshold),
         )
         how = settings, seed, n_threads, self.verbose
-        if self.takes_all_rows(*Y.shape):
+        if all_rows and labels.size >= _BLOCK_FROM:
             return fit_one_vs_all(X, as_csr(Y[:, labels]), *how)
-        pairs, draws = training_pairs(Y, candidates), self._n_draws(Y)
+        pairs = training_pairs(Y, candidates)
+        draws = np.full(Y.shape[1], Y.shape[0]) if all_rows else self._n_draws(Y)
         return fit_svms(X, as_csr(pairs[labels]), draws[labels], *how)
 
 

@@ -7,6 +7,7 @@ with -1 at the end; each row is owned by one thread.
 import numpy as np
 from numba import njit, prange
 
+from skxmc._numba_cache import CACHE
 from skxmc.ops._kernels import largest, next_turn, row_length
 
 _FAST = {"reassoc", "contract", "nsz"}
@@ -16,7 +17,7 @@ _LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
 _LOWEST = np.float32(-87.0)
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=CACHE, parallel=True)
 def balanced_splits(csr, rows, bounds, seeds, n_iterations, counter, n_parts):
     """Split each node rows[bounds[t]:bounds[t + 1]] by `balanced_split`, in place.
 
@@ -33,7 +34,7 @@ def balanced_splits(csr, rows, bounds, seeds, n_iterations, counter, n_parts):
             t = next_turn(counter)
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def balanced_split(csr, rows, seeds, n_iterations, sums):
     """Split `rows` into two halves by spherical 2-means with balanced assignment.
 
@@ -54,7 +55,7 @@ def balanced_split(csr, rows, seeds, n_iterations, sums):
     return rows[order]
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def _preferences(csr, rows, members, half, unit, sums):
     """Product of each row with the right centre less that with the left.
 
@@ -74,7 +75,7 @@ def _preferences(csr, rows, members, half, unit, sums):
     return products[:, 1] - products[:, 0]
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def _add_up(csr, rows, members, half, sums):
     indptr, indices, data, _ = csr
     for m in range(members.shape[0]):
@@ -84,7 +85,7 @@ def _add_up(csr, rows, members, half, sums):
             sums[indices[p], side] += data[p]
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def _products(csr, rows, sums):
     indptr, indices, data, _ = csr
     products = np.empty((rows.shape[0], 2))
@@ -97,7 +98,7 @@ def _products(csr, rows, sums):
     return products
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def _clear(csr, rows, sums):
     indptr, indices, _, _ = csr
     for row in rows:
@@ -105,7 +106,7 @@ def _clear(csr, rows, sums):
             sums[indices[p], 0], sums[indices[p], 1] = 0.0, 0.0
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def _same_split(old, new, half, n_rows):
     left = np.zeros(n_rows, dtype=np.bool_)
     for r in range(half):
@@ -116,7 +117,7 @@ def _same_split(old, new, half, n_rows):
     return True
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def exp_row(values, shift, out):
     """Write exp(values - shift) in float32: many at a time, which calls of exp are not.
 
@@ -142,7 +143,7 @@ def exp_row(values, shift, out):
         out[j] *= factors[j]
 
 
-@njit(cache=True, fastmath=_FAST)
+@njit(cache=CACHE, fastmath=_FAST)
 def sum_row(values):
     """Sum some numbers, many at a time."""
     total = np.float32(0.0)
@@ -151,7 +152,7 @@ def sum_row(values):
     return total
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=CACHE, parallel=True)
 def edge_weights(logits, edges, rows, log_gain, log_weights, log_sums):
     """Log min(1, gain * softmax) over the edges of some clusters, and the log sum of exponentials.
 
@@ -169,7 +170,7 @@ def edge_weights(logits, edges, rows, log_gain, log_weights, log_sums):
             out[e] = min(row[e] + offset, np.float32(0.0))
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=CACHE, parallel=True)
 def edge_weights_backward(logits, edges, rows, log_gain, log_sums, grad):
     """Turn the gradient of `edge_weights`' rows into that of their logits, in place.
 

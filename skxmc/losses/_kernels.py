@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, prange
 
+from skxmc._numba_cache import CACHE
 from skxmc.ops._kernels import splitmix
 
 # p never counts as closer to 1 than this, as in `log1mexp`
@@ -24,7 +25,7 @@ class Entries(NamedTuple):
     positive: np.ndarray  # (n_rows, k) bool
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=CACHE, parallel=True)
 def elias_losses(entries, logits, path_power, path_weight, costs, on_logits, on_paths, on_scores):
     """Costs of each row as `elias_loss` defines them, and the gradients of their weighted total.
 
@@ -58,7 +59,7 @@ def elias_losses(entries, logits, path_power, path_weight, costs, on_logits, on_
         costs[i, 0], costs[i, 1] = classification, path
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def _cost(log_share, logit, positive):
     """Return cost of log p = log_share + log sigmoid(logit), its slope in log p, sigmoid(-logit).
 
@@ -75,7 +76,7 @@ def _cost(log_share, logit, positive):
     return -math.log1p(-p), p / (1.0 - p), off
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=CACHE, parallel=True)
 def thin(values, least, seed):
     """Round what is smaller than `least` in size to that or to 0 at random, in place.
 

@@ -8,6 +8,8 @@ import numpy as np
 from numba import njit, prange, types
 from numba.extending import intrinsic
 
+from skxmc._numba_cache import CACHE
+
 # Reassociation lets the compiler use vector instructions for sums; NaN and inf keep their meaning.
 _FAST = {"reassoc", "contract", "nsz"}
 # Learning rates that a bias moves by in one step at most.
@@ -34,7 +36,7 @@ def next_turn(typingctx, counter):
     return types.int64(counter), generate
 
 
-@njit(cache=True, parallel=True, fastmath=_FAST)
+@njit(cache=CACHE, parallel=True, fastmath=_FAST)
 def bag(indptr, indices, data, table, out):
     """out[i] = sum over the entries p of row i of data[p] * table[indices[p]]."""
     width = table.shape[1]
@@ -47,7 +49,7 @@ def bag(indptr, indices, data, table, out):
                 row[j] += value * vector[j]
 
 
-@njit(cache=True, parallel=True, fastmath=_FAST)
+@njit(cache=CACHE, parallel=True, fastmath=_FAST)
 def grouped_dot(touched, starts, rows, positions, queries, table, bias, out):
     """out[p] = <queries[row of p], table[column of p]> + bias[column of p], column by column.
 
@@ -80,7 +82,7 @@ def grouped_dot(touched, starts, rows, positions, queries, table, bias, out):
             q += 1
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def cut_rows(indptr, indices, data, rows):
     """Take rows of CSR as indptr, indices and data, without the checks that SciPy makes."""
     starts = np.zeros(rows.shape[0] + 1, dtype=indptr.dtype)
@@ -94,7 +96,7 @@ def cut_rows(indptr, indices, data, rows):
     return starts, cut, values
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def group_by_column(indptr, indices, n_columns):
     """Group the entries of a CSR pattern by column, columns ascending, entries in their order.
 
@@ -135,7 +137,7 @@ def group_by_column(indptr, indices, n_columns):
     return touched[:n_touched], starts[: n_touched + 1], row_of[positions], positions
 
 
-@njit(cache=True, fastmath=_FAST)
+@njit(cache=CACHE, fastmath=_FAST)
 def _sum_group(start, stop, rows, positions, data, queries, gradient):
     """Fill gradient with the sum of data[position] * queries[row]; returns the sum of data.
 
@@ -163,7 +165,7 @@ def _sum_group(start, stop, rows, positions, data, queries, gradient):
     return total
 
 
-@njit(cache=True, fastmath=_FAST)
+@njit(cache=CACHE, fastmath=_FAST)
 def _adagrad_row(c, gradient, row, squares, lr, decay, unit_rows):
     """Update one row; returns its rate."""
     width = row.shape[0]
@@ -185,14 +187,14 @@ def _adagrad_row(c, gradient, row, squares, lr, decay, unit_rows):
     return rate
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def _bounded(step, lr):
     """Bound the step of a bias: it shares the rate of its row, which is huge for zero queries."""
     bound = BIAS_BOUND * lr
     return min(max(step, -bound), bound)
 
 
-@njit(cache=True, parallel=True, fastmath=_FAST)
+@njit(cache=CACHE, parallel=True, fastmath=_FAST)
 def adagrad_rows(
     touched, starts, rows, positions, data, queries, table, bias, squares, lr, decay, learn_bias,
     unit_rows, n_parts,
@@ -218,7 +220,7 @@ def adagrad_rows(
                 bias[c] -= _bounded(rate * bias_gradient, lr)
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def _all_zero(start, stop, positions, data):
     for q in range(start, stop):
         if data[positions[q]] != 0:
@@ -226,7 +228,7 @@ def _all_zero(start, stop, positions, data):
     return True
 
 
-@njit(cache=True, parallel=True, fastmath=_FAST)
+@njit(cache=CACHE, parallel=True, fastmath=_FAST)
 def dot_backward(
     touched, starts, rows, positions, data, queries, table, bias, squares, lr, decay, learn_bias,
     unit_rows, n_parts, out,
@@ -265,7 +267,7 @@ def dot_backward(
                 bias[c] -= _bounded(rate * bias_gradient, lr)
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def splitmix(seed, j):
     """Return the j-th number of splitmix64's sequence; its upper bits are the better ones."""
     z = seed + np.uint64(j + 1) * np.uint64(0x9E3779B97F4A7C15)
@@ -273,7 +275,7 @@ def splitmix(seed, j):
     return (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=CACHE, parallel=True)
 def drop(values, seed, bound, scale, out):
     """out[j] = scale * values[j] where the upper half of a hash of (seed, j) is not below bound."""
     for j in prange(values.shape[0]):
@@ -281,7 +283,7 @@ def drop(values, seed, bound, scale, out):
         out[j] = values[j] * scale if drawn >= bound else np.float32(0.0)
 
 
-@njit(cache=True, parallel=True, fastmath=_FAST)
+@njit(cache=CACHE, parallel=True, fastmath=_FAST)
 def to_length(values, scaled, factors, length, smallest):
     """scaled[i] = factors[i] * values[i], a row of that length; at no less than the smallest."""
     width = values.shape[1]
@@ -295,7 +297,7 @@ def to_length(values, scaled, factors, length, smallest):
             target[j] = factors[i] * row[j]
 
 
-@njit(cache=True, parallel=True, fastmath=_FAST)
+@njit(cache=CACHE, parallel=True, fastmath=_FAST)
 def to_length_backward(grad, scaled, factors, out, length):
     """Gradient of `to_length`: what points along a row has no effect on it."""
     width = grad.shape[1]
@@ -309,7 +311,7 @@ def to_length_backward(grad, scaled, factors, out, length):
             target[j] = factors[i] * (row[j] - along * unit[j])
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def row_length(labels):
     """Count the labels in front of the padding of a row of edges."""
     n = 0
@@ -318,7 +320,7 @@ def row_length(labels):
     return n
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def largest(values):
     """Largest of some numbers, in four chains that need not wait for each other."""
     low = np.float32(-np.inf)

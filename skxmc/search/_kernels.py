@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, prange
 
+from skxmc._numba_cache import CACHE
 from skxmc.ops._kernels import largest, row_length
 from skxmc.search.numeric._kernels import find_bound
 
@@ -41,7 +42,7 @@ class Paths(NamedTuple):
     highest: np.ndarray  # float32, highest key of each cluster
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def _make_scratch(capacity):
     n_buckets = 2
     while n_buckets < 2 * capacity:
@@ -57,7 +58,7 @@ def _make_scratch(capacity):
     )
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=CACHE, parallel=True)
 def row_lengths(edges, keys, rows):
     """Count the edges of some rows of a padded graph, and find their highest keys."""
     lengths = np.zeros(edges.shape[0], dtype=np.int32)
@@ -69,7 +70,7 @@ def row_lengths(edges, keys, rows):
     return lengths, highest
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=CACHE, parallel=True)
 def shortlist(
     beam, beam_scores, edges, keys, lengths, highest, k, pos_indptr, pos_indices, n_parts
 ):  # fmt: skip
@@ -101,7 +102,7 @@ def shortlist(
     return out_labels, out_column, out_slot, out_own
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def _best_labels(paths, k, scratch):
     """List the labels of all paths above some bound, which k labels reach if as many are found.
 
@@ -122,7 +123,7 @@ def _best_labels(paths, k, scratch):
         rank *= 2
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def _sample(paths):
     """Scores of one in some paths, and how many paths there are."""
     n_paths, n = 0, 0
@@ -139,7 +140,7 @@ def _sample(paths):
     return sample[:n], n_paths
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def _paths_above(paths, bound, scratch):
     """Fill slots and columns with the paths not below a bound; returns how many."""
     slot, column = scratch.slot, scratch.column
@@ -157,7 +158,7 @@ def _paths_above(paths, bound, scratch):
     return n
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def _distinct_labels(paths, n, scratch):
     """Fill labels with those of n paths, each once with its best path; returns how many."""
     table = scratch.table
@@ -182,7 +183,7 @@ def _distinct_labels(paths, n, scratch):
     return m
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def _find(label, bits, scratch):
     """Bucket of a label in the hash table of 2^bits buckets, or the free one where it belongs."""
     mask = (1 << bits) - 1
@@ -192,7 +193,7 @@ def _find(label, bits, scratch):
     return bucket
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def _add_own(paths, own, m, scratch):
     """Let a row's own labels come before all others, those below the bound too if reached."""
     n = m
@@ -210,7 +211,7 @@ def _add_own(paths, own, m, scratch):
     return n
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def _last_place(labels, n, label):
     """Where a label is among the first n, or -1: without a branch, many at a time."""
     at = np.int32(-1)
@@ -219,7 +220,7 @@ def _last_place(labels, n, label):
     return at
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def _add_path(paths, label, place, scratch):
     """Write the best path to a label at a place; returns whether there is one."""
     found, best = False, np.float32(-np.inf)
@@ -234,7 +235,7 @@ def _add_path(paths, label, place, scratch):
     return found
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def _as_integers(scores):
     """Integers that compare as the scores do; NaN is above or below all others."""
     bits = (scores + np.float32(0.0)).view(np.int32)  # -0 counts as 0
@@ -243,7 +244,7 @@ def _as_integers(scores):
     return bits
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def select_top(scores, labels, k):
     """Positions of the k largest scores, ties by the smaller label; in no particular order."""
     m = scores.shape[0]
@@ -264,7 +265,7 @@ def select_top(scores, labels, k):
     return kept[:k]
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=CACHE, parallel=True)
 def top_columns(scores, k):
     """Sort the k largest entries of each row of a dense array, ties by the smaller column."""
     n_rows = scores.shape[0]
@@ -279,7 +280,7 @@ def top_columns(scores, k):
     return out_labels, out_scores
 
 
-@njit(cache=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
+@njit(cache=CACHE, parallel=True, fastmath={"reassoc", "contract", "nsz"})
 def rank_candidates(queries, candidates, weight, bias, k):
     """Score each row's candidates one by one and sort the k best, ties by the smaller label."""
     n_rows, m = candidates.shape

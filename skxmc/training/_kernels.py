@@ -6,6 +6,7 @@ Each output row is owned by one thread, so results do not depend on the number o
 import numpy as np
 from numba import njit, prange
 
+from skxmc._numba_cache import CACHE
 from skxmc.index._kernels import exp_row, sum_row
 from skxmc.ops._kernels import largest, row_length
 
@@ -13,7 +14,7 @@ from skxmc.ops._kernels import largest, row_length
 _STRIDE = 16
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=CACHE, parallel=True)
 def take_bfloat16(bits, rows, out):
     """out[i] = the upper halves, rounded to even, of row rows[i] of a float32 table's bits."""
     for i in prange(rows.shape[0]):
@@ -25,7 +26,7 @@ def take_bfloat16(bits, rows, out):
             )
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=CACHE, parallel=True)
 def hardest_of_halves(products, bias, labels, indptr, own, out):
     """Like `hardest`, of products in bfloat16 (as uint16) to which the biases are still to come."""
     for i in prange(products.shape[0]):
@@ -39,7 +40,7 @@ def hardest_of_halves(products, bias, labels, indptr, own, out):
         _pick(scores, own[indptr[i] : indptr[i + 1]], labels, out[i])
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=CACHE, parallel=True)
 def hardest(scores, labels, indptr, own, out):
     """out[i] = labels of the highest of scores[i], as many as it has room for, in no real order.
 
@@ -50,7 +51,7 @@ def hardest(scores, labels, indptr, own, out):
         _pick(scores[i], own[indptr[i] : indptr[i + 1]], labels, out[i])
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def _pick(scores, own, labels, out):
     k = out.shape[0]
     for q in own:
@@ -72,7 +73,7 @@ def _pick(scores, own, labels, out):
             n += 1
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def _candidates(scores, k):
     """Columns of all scores above some threshold that k or more reach, ascending.
 
@@ -95,7 +96,7 @@ def _candidates(scores, k):
     return at[:m]
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def find_own(drawn, indptr, labels):
     """Places in the pool of the rows' labels that are `drawn`: a CSR pattern of their own."""
     starts = np.zeros(indptr.shape[0], dtype=np.int64)
@@ -111,7 +112,7 @@ def find_own(drawn, indptr, labels):
     return starts, places[:n]
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def join_labels(indptr, positives, negatives, n_found):
     """Join positives (CSR) and the first n_found[i] of negatives[i]; returns CSR and signs."""
     n_rows = n_found.shape[0]
@@ -129,7 +130,7 @@ def join_labels(indptr, positives, negatives, n_found):
     return starts, labels, signs
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=CACHE, parallel=True)
 def partition_paths(logits, indptr, parents, log_gain, width, n_seen, costs, hits, grad):
     """Path cost of each row, and the gradient in its logits of the mean of all rows' costs.
 
@@ -159,7 +160,7 @@ def partition_paths(logits, indptr, parents, log_gain, width, n_seen, costs, hit
         costs[i] = cost / max(1, own.shape[0])
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=CACHE, parallel=True)
 def find_beams(logits, width, indptr, parents, log_gain, shares, beams, log_scores):
     """Best clusters of each row and its positives' parents, each once, ascending, -1 behind.
 
@@ -189,7 +190,7 @@ def find_beams(logits, width, indptr, parents, log_gain, shares, beams, log_scor
     return hits
 
 
-@njit(cache=True)
+@njit(cache=CACHE)
 def _softmax(row, shares):
     """Write the softmax of a row; returns the log of its sum of exponentials."""
     highest = largest(row)
@@ -201,7 +202,7 @@ def _softmax(row, shares):
     return highest + np.log(total)
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=CACHE, parallel=True)
 def noisy_keys(edges, rows, log_weights, scale, quantiles, seed):
     """Keys that `shortlist` chooses by, edges of each cluster, and its highest key.
 
@@ -226,7 +227,7 @@ def noisy_keys(edges, rows, log_weights, scale, quantiles, seed):
     return keys, lengths, highest
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=CACHE, parallel=True)
 def beams_backward(beams, log_scores, on_scores, shares):
     """Turn shares into the gradient of the clusters' logits, in place; a score cut at 0 has none.
 
@@ -245,7 +246,7 @@ def beams_backward(beams, log_scores, on_scores, shares):
                 row[beams[i, b]] += on_scores[i, b]
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=CACHE, parallel=True)
 def scatter_paths(indptr, beams, slots, columns, on_paths, n_parts, grad):
     """Add the gradient of each path to its edge; each part of the clusters is one thread's."""
     n_clusters = grad.shape[0]

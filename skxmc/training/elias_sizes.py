@@ -10,7 +10,7 @@ from joblib import effective_n_jobs
 from skxmc._sparse import is_bag_of_words
 from skxmc.encoders.size import EncoderSize
 from skxmc.heads import SparseRanker
-from skxmc.heads.one_vs_all import block_bytes
+from skxmc.heads.one_vs_all import WIDTH, block_bytes
 from skxmc.index import n_clusters_for
 from skxmc.index.adjacency import MEMBERS_AT_ONCE
 from skxmc.training.fitting import resolve_batch_size
@@ -54,6 +54,7 @@ class EliasSizes(Protocol):
     early_stopping: bool
     validation_fraction: float
     ranker: Any
+    n_jobs: Any
 
 
 def resolve_clusters(settings: EliasSizes, n_labels: int) -> int:
@@ -169,7 +170,7 @@ def elias_needs(
         Need("step of stage 2", step, "a smaller batch_size or kappa", passing=True),
         Need(
             "ranker, while it is trained",
-            _ranker_bytes(s.ranker, X, Y) if trains_ranker(s.ranker, X) else 0,
+            _ranker_bytes(s, X, Y) if trains_ranker(s.ranker, X) else 0,
             "ranker=None",
             passing=True,
             host=True,
@@ -217,7 +218,7 @@ def _opening_bytes(Y: sp.csr_array, beam_width: int, n_clusters: int, n_edges: i
     return max(scored, 24 * members + 80 * pairs + 48 * kept)
 
 
-def _ranker_bytes(ranker: Any, X: Any, Y: sp.csr_array) -> int:
+def _ranker_bytes(settings: EliasSizes, X: Any, Y: sp.csr_array) -> int:
     (n_rows, n_labels), entries = Y.shape, _centroid_entries(X, Y)
     # rows scaled, and those that are not held out; of dense rows all that is not zero
     rows = 12 * X.nnz if sp.issparse(X) else 20 * np.count_nonzero(X)
@@ -226,7 +227,7 @@ def _ranker_bytes(ranker: Any, X: Any, Y: sp.csr_array) -> int:
     weights = int(0.55 * entries.sum())
     # shortlists, sorted by row and by label
     pairs = 36 * n_rows * min(HARD_LABELS, n_labels)
-    trained = pairs + 24 * weights + _svm_bytes(ranker, n_rows, n_labels, X.shape[1])
+    trained = pairs + 24 * weights + _svm_bytes(settings, n_rows, n_labels, X.shape[1])
     # centroids of the labels that held-out rows were led to
     met = min(n_labels, _HELD_OUT * HARD_LABELS)
     largest = np.partition(entries, n_labels - met)[n_labels - met :]
@@ -236,11 +237,13 @@ def _ranker_bytes(ranker: Any, X: Any, Y: sp.csr_array) -> int:
     return int(rows + max(trained, weighed, merged))
 
 
-def _svm_bytes(ranker: Any, n_rows: int, n_labels: int, n_features: int) -> int:
+def _svm_bytes(settings: EliasSizes, n_rows: int, n_labels: int, n_features: int) -> int:
     """Bound what the labels that are trained at once take."""
-    recipe = SparseRanker() if isinstance(ranker, str) else ranker
-    if recipe.takes_all_rows(n_rows, n_labels):
-        return min(effective_n_jobs(-1), n_labels) * block_bytes(n_rows, n_features)
+    ranker = SparseRanker() if isinstance(settings.ranker, str) else settings.ranker
+    if ranker.takes_all_rows(n_rows, n_labels):
+        n_jobs = settings.n_jobs if ranker.n_jobs is None else ranker.n_jobs
+        n_threads = effective_n_jobs(-1 if n_jobs is None else n_jobs)
+        return min(n_threads, -(-n_labels // WIDTH)) * block_bytes(n_rows, n_features)
     return min(_SVM_BYTES, 8 * n_labels * n_features)
 
 

@@ -77,6 +77,7 @@ class EliasSettings(Protocol):
     stage1_epochs: Any
     stage2_epochs: Any
     recluster: bool
+    n_jobs: Any
     label_init: str
     batch_size: Any
     lr_labels: float

@@ -1,5 +1,7 @@
 """One-vs-all SVMs, trained a block at a time, against LinearSVC and against the label by itself."""
 
+import tracemalloc
+
 import numba
 import numpy as np
 import pytest
@@ -8,9 +10,10 @@ from sklearn.svm import LinearSVC
 
 from skxmc._sparse import as_csr
 from skxmc.heads import SparseRanker
-from skxmc.heads.one_vs_all import block_bytes, fit_one_vs_all
-from skxmc.heads.one_vs_all._kernels import WIDTH
+from skxmc.heads import ranker as ranker_module
+from skxmc.heads.one_vs_all import WIDTH, block_bytes, fit_one_vs_all
 from skxmc.heads.svm import SvmSettings, feature_thresholds, fit_svms, training_pairs
+from skxmc.topk import TopK
 
 N_ROWS, N_FEATURES, N_LABELS = 90, 21, 2 * WIDTH + 5
 NOBODYS = 70
@@ -68,6 +71,13 @@ def test_each_label_has_a_cost_of_its_own(data):
     for label in (3, WIDTH + 1):
         alone, _ = fit(X, Y, settings(positive=costs[label]))
         np.testing.assert_array_equal(weight[label], alone[label])
+
+
+@pytest.mark.parametrize("cost", [1e-300, 1e300])
+def test_costs_beyond_single_precision(data, cost):
+    weight, bias = fit(*data, settings(positive=cost))
+    assert np.isfinite(weight).all()
+    assert np.isfinite(bias).all()
 
 
 def test_a_label_does_not_depend_on_its_company(data):
@@ -144,6 +154,51 @@ def test_the_ranker_takes_this_way_where_labels_learn_from_all_rows(data):
     np.testing.assert_allclose(ranker.fit(X, Y).weight_.toarray(), expected, atol=1e-6)
 
 
-def test_bytes_of_a_block_are_those_of_its_arrays():
-    weights, dual, signs = np.zeros((7, WIDTH), "f4"), np.zeros((9, WIDTH), "f4"), WIDTH * 9
-    assert block_bytes(n_rows=9, n_features=7) == weights.nbytes + dual.nbytes + signs
+def test_what_is_held_out_does_not_change_the_way(data, monkeypatch):
+    """Rows that are left would be few enough for all of them; together they are not."""
+    X, Y = data
+    top = TopK(np.zeros((N_ROWS, 1), np.int64), np.zeros((N_ROWS, 1), np.float32))
+    monkeypatch.setattr(ranker_module, "_ALL_PAIRS", N_ROWS * N_LABELS - 1)
+    monkeypatch.setattr(ranker_module, "fit_one_vs_all", None)
+    SparseRanker(n_holdout=10, random_state=0).fit(X, Y, top)
+
+
+def test_few_labels_are_trained_by_themselves(data, monkeypatch):
+    X, Y = data
+    few, more = as_csr(Y[:, :15]), as_csr(Y[:, :16])
+    monkeypatch.setattr(ranker_module, "fit_one_vs_all", None)
+    settings = {"tol": 1e-6, "threshold": 0, "n_random": "all", "random_state": 0}
+    alone = SparseRanker(**settings).fit(X, few).weight_.toarray()
+    monkeypatch.undo()
+    np.testing.assert_allclose(
+        SparseRanker(**settings).fit(X, more).weight_.toarray()[:15], alone, atol=2e-5
+    )
+
+
+@pytest.mark.parametrize("n_features", [0, 1])
+def test_no_rows_and_hardly_a_feature(n_features):
+    Y = as_csr(sp.csr_array(np.tile(np.array([[1, 0]], np.int8), (4, 10))))
+    X = as_csr(sp.csr_array(np.ones((4, n_features), np.float32)))
+    weight, bias = fit(X, Y)
+    # the minimum of (n + 1) b^2 / 2 + 4 * 2 * (1 - (n + 1) b)^2
+    np.testing.assert_allclose(bias[::2], 16 / (16 * (n_features + 1) + 1), rtol=1e-5)
+    np.testing.assert_allclose(weight[::2], np.tile(bias[::2, None], n_features), rtol=1e-5)
+    assert not bias[1::2].any()
+    weight, bias = fit(as_csr(X[:0]), as_csr(Y[:0]))
+    assert not weight.any()
+    assert not bias.any()
+
+
+@pytest.mark.parametrize(("n_rows", "n_features"), [(40_000, 100), (100, 40_000)])
+def test_memory_by_the_allocator(n_rows, n_features):
+    """What a block takes at its peak, beside rows, labels and the weights it returns."""
+    X = as_csr(sp.random_array((n_rows, n_features), density=1e-3, dtype=np.float32, rng=0))
+    Y = as_csr(sp.random_array((n_rows, WIDTH), density=0.02, rng=0).astype(np.int8))
+    Y.data[:] = 1
+    fit_one_vs_all(X, Y, settings(WIDTH, max_iter=1), 0, 1)
+    tracemalloc.start()
+    weight, _ = fit_one_vs_all(X, Y, settings(WIDTH, max_iter=1), 0, 1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    given_back = 3 * (weight.data.nbytes + weight.indices.nbytes)
+    assert 0.7 < (peak - given_back) / block_bytes(n_rows, n_features) < 1.3

@@ -1,7 +1,5 @@
 """Linear SVMs of all labels on all rows, a block of labels side by side."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import scipy.sparse as sp
 from joblib import Parallel, delayed
@@ -9,12 +7,15 @@ from tqdm.auto import tqdm
 
 from skxmc._sparse import as_csr
 from skxmc.heads.one_vs_all import _kernels
+from skxmc.heads.one_vs_all._kernels import WIDTH
 from skxmc.heads.svm import SvmSettings, feature_thresholds
 
-__all__ = ["block_bytes", "fit_one_vs_all"]
+__all__ = ["WIDTH", "block_bytes", "fit_one_vs_all"]
 
 # Gradients of single precision come no nearer to each other.
 _FINEST = 1e-6
+# Costs that it can work with.
+_COSTS = (1e-20, 1e20)
 
 
 def fit_one_vs_all(
@@ -27,8 +28,8 @@ def fit_one_vs_all(
 ) -> tuple[sp.csr_array, np.ndarray]:
     """Train each label on every row.
 
-    What `skxmc.heads.svm.fit_svms` does where each label has rows of its own, five to ten times as
-    fast (and in single precision), since all labels visit the same rows in the same order.
+    What `skxmc.heads.svm.fit_svms` does where each label has rows of its own, several times as fast
+    and in single precision: all labels visit the same rows in the same order.
 
     Parameters
     ----------
@@ -37,7 +38,7 @@ def fit_one_vs_all(
     Y : csr_array of shape (n_rows, n_labels)
         0/1 indicator.
     settings : SvmSettings
-        Costs, and when to stop; a `tol` below 1e-6 is that.
+        Costs, and when to stop; a `tol` below 1e-6 counts as 1e-6.
     seed : int
         The order in which rows are visited.
     n_threads : int
@@ -67,22 +68,23 @@ def fit_one_vs_all(
            [-0.67, -0.67,  0.67,  0.67]], dtype=float32)
     """
     csr, least = (X.indptr, X.indices, X.data), feature_thresholds(X, settings.threshold)
-    squares = (1 + X.multiply(X).sum(axis=1)).astype(np.float32)
+    squares = (1 + np.bincount(_rows_of(X), np.square(X.data), X.shape[0])).astype(np.float32)
+    columns = Y.tocsc()
     blocks = (
-        delayed(_fit_block)(csr, least, squares, signs, costs, settings, seed)
-        for signs, costs in _blocks(Y, settings)
-    )
+        delayed(_fit_block)(
+            csr, least, squares, columns[:, first : first + WIDTH],
+            settings.cost_positive[first : first + WIDTH], settings, seed,
+        )
+        for first in range(0, Y.shape[1], WIDTH)
+    )  # fmt: skip
     done = Parallel(n_threads, require="sharedmem", return_as="generator")(blocks)
     weights, biases = [sp.csr_array((0, X.shape[1]), dtype=np.float32)], [np.empty(0, np.float32)]
-    n_labels = Y.shape[1]
-    with tqdm(total=n_labels, desc="ranker", unit="label", disable=not verbose) as bar:
+    with tqdm(total=Y.shape[1], desc="ranker", unit="label", disable=not verbose) as bar:
         for weight, bias in done:
             weights.append(weight)
             biases.append(bias)
-            bar.update(min(_kernels.WIDTH, n_labels - bar.n))
-    # the last block's places beyond the last label are cut off
-    weight = sp.vstack(weights, format="csr")[:n_labels]
-    return as_csr(weight), np.concatenate(biases)[:n_labels]
+            bar.update(bias.size)
+    return as_csr(sp.vstack(weights, format="csr")), np.concatenate(biases)
 
 
 def block_bytes(n_rows: int, n_features: int) -> int:
@@ -98,35 +100,34 @@ def block_bytes(n_rows: int, n_features: int) -> int:
     Returns
     -------
     n_bytes : int
-        Of weights, dual variables and signs. Each thread has a block of its own.
+        Of weights and which of them are kept, dual variables and signs. Each thread has a block of
+        its own.
 
     Examples
     --------
     >>> from skxmc.heads.one_vs_all import block_bytes
     >>> block_bytes(n_rows=10_000, n_features=2_000)
-    3712000
+    3840000
     """
-    return _kernels.WIDTH * (4 * n_features + 5 * n_rows)
+    return WIDTH * (5 * n_features + 5 * n_rows)
 
 
-def _blocks(Y: sp.csr_array, settings: SvmSettings) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield signs and costs of each block of labels; places beyond the last label have no rows."""
-    width, columns = _kernels.WIDTH, Y.tocsc()
-    for first in range(0, Y.shape[1], width):
-        own = columns[:, first : first + width]
-        signs = np.full((Y.shape[0], width), -1, dtype=np.int8)
-        signs[:, : own.shape[1]] += (2 * (own.toarray() > 0)).astype(np.int8)
-        costs = np.full((2, width), settings.cost_negative, dtype=np.float32)
-        costs[1, : own.shape[1]] = settings.cost_positive[first : first + width]
-        yield signs, costs
+def _rows_of(X: sp.csr_array) -> np.ndarray:
+    """Row of each entry."""
+    return np.repeat(np.arange(X.shape[0]), np.diff(X.indptr))
 
 
-def _fit_block(csr, least, squares, signs, costs, settings: SvmSettings, seed: int):
-    """Train a block of labels, and leave out small weights."""
+def _fit_block(csr, least, squares, own: sp.csc_array, costs, settings: SvmSettings, seed: int):
+    """Train the labels of some columns, in a block whose other places are labels without rows."""
+    signs = np.full((squares.size, WIDTH), -1, dtype=np.int8)
+    places = np.repeat(np.arange(own.shape[1]), np.diff(own.indptr))
+    signs[own.indices[own.data > 0], places[own.data > 0]] = 1
+    both = np.full((2, WIDTH), settings.cost_negative)
+    both[1, : own.shape[1]] = costs
+    both = np.clip(both, *_COSTS).astype(np.float32)
     weights, bias = _kernels.fit_block(
-        csr, least.size, squares, signs, costs, max(settings.tol, _FINEST), settings.max_iter,
+        csr, least, squares, signs, both, max(settings.tol, _FINEST), settings.max_iter,
         np.uint64(seed + 1),
     )  # fmt: skip
-    small = np.abs(weights) < least[:, None]
-    weights[small] = 0
-    return as_csr(sp.csr_array(weights.T)), bias
+    n_own = own.shape[1]
+    return as_csr(sp.csr_array(weights.T[:n_own])), bias[:n_own]

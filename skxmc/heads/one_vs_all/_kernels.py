@@ -8,6 +8,7 @@ not depend on its company.
 import numpy as np
 from numba import njit
 
+from skxmc._numba_cache import CACHE
 from skxmc.heads._kernels import shuffle
 
 # Labels of a block.
@@ -16,8 +17,8 @@ _FAST = {"reassoc", "contract", "nsz", "nnan"}
 _ZERO, _ONE, _HALF = np.float32(0), np.float32(1), np.float32(0.5)
 
 
-@njit(cache=True, nogil=True)
-def fit_block(csr, n_features, squares, signs, costs, tol, max_iter, seed):
+@njit(cache=CACHE, nogil=True)
+def fit_block(csr, least, squares, signs, costs, tol, max_iter, seed):
     """Minimise |w|^2 / 2 + sum_i C_i max(0, 1 - y_i w.x_i)^2 for each label, by dual descent.
 
     `csr` = (indptr, indices, data) of the rows; `squares` are their squared lengths, with 1 for the
@@ -25,9 +26,10 @@ def fit_block(csr, n_features, squares, signs, costs, tol, max_iter, seed):
     no row has stay at zero. `costs` is (2, WIDTH) float32: C of the rows without and with the
     label. Each sweep visits all rows, in the same order for all labels; a label is done with the
     sweep in which its projected gradients differ by at most `tol`. Returns the weights,
-    (n_features, WIDTH), and those of the bias feature.
+    (n_features, WIDTH), with 0 for those smaller than `least` of their feature, and the weights of
+    the bias feature.
     """
-    weights = np.zeros((n_features, WIDTH), dtype=np.float32)
+    weights = np.zeros((least.shape[0], WIDTH), dtype=np.float32)
     bias, margins, steps, largest, smallest = (
         np.zeros(WIDTH, dtype=np.float32),
         np.zeros(WIDTH, dtype=np.float32),
@@ -59,10 +61,14 @@ def fit_block(csr, n_features, squares, signs, costs, tol, max_iter, seed):
             n_open += open_labels[b] != _ZERO
         if n_open == 0:
             break
+    for f in range(least.shape[0]):
+        for b in range(WIDTH):
+            if abs(weights[f, b]) < least[f]:
+                weights[f, b] = _ZERO
     return weights, bias
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _labels_with_rows(signs):
     """1 for labels that a row has, else 0."""
     out = np.zeros(WIDTH, dtype=np.float32)
@@ -73,7 +79,7 @@ def _labels_with_rows(signs):
     return out
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(cache=CACHE, nogil=True, fastmath=_FAST)
 def _add_products(csr, i, weights, margins):
     """Add the products of row i with the weights of each label; four features at a time."""
     indptr, indices, data = csr
@@ -92,7 +98,7 @@ def _add_products(csr, i, weights, margins):
         p += 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
+@njit(cache=CACHE, nogil=True, error_model="numpy", fastmath=_FAST)
 def _find_steps(margins, signs, square, slopes, open_labels, alpha, steps, largest, smallest):
     """Move a row's dual variables to their best; `steps` are what they add to weights.
 
@@ -114,7 +120,7 @@ def _find_steps(margins, signs, square, slopes, open_labels, alpha, steps, large
     return moved > _ZERO
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(cache=CACHE, nogil=True, fastmath=_FAST)
 def _add_row(csr, i, steps, weights):
     """Add row i times each label's step to the weights."""
     indptr, indices, data = csr

@@ -4,12 +4,12 @@ Where clusters are many, products of bytes come first. The clusters these put in
 in full.
 """
 
-import os
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
+from skxmc._numba_cache import CACHE
 from skxmc.search.numeric._kernels import (
     about_best,
     best_bound,
@@ -22,8 +22,6 @@ from skxmc.search.numeric._kernels import (
 )
 from skxmc.search.numeric._vectors import CLUSTERS, products_of_sixteen
 
-# SKXMC_NUMBA_CACHE=0 compiles anew in each process, for where no cache can be written
-_CACHE = os.environ.get("SKXMC_NUMBA_CACHE", "1") != "0"
 # Rows whose cluster scores are made together: their embeddings stay in the second-level cache.
 BLOCK = 32
 # Clusters scored in full beyond the beam, at least, where bytes choose them: those that bytes put
@@ -86,7 +84,7 @@ def make_cluster_scratch(
     )
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def find_beams(graph, embeddings, log_alpha, scratch, beams, log_scores):
     """Write each row's best clusters, the best first, and their log scores, (n_rows, width) both.
 
@@ -102,7 +100,7 @@ def find_beams(graph, embeddings, log_alpha, scratch, beams, log_scores):
             )
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _cluster_logits(embeddings, graph, scratch):
     """Logits of all clusters for a block of rows, by bytes if these leave clusters out."""
     n_rows, n_clusters = embeddings.shape[0], scratch.names.shape[0]
@@ -119,7 +117,7 @@ def _cluster_logits(embeddings, graph, scratch):
             scratch.logits[i, c] += graph.cluster_bias[c]
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _logits_by_bytes(embeddings, graph, scratch):
     """Logits with embeddings and clusters in whole numbers, of which all sums are exact."""
     n_rows, n_clusters = embeddings.shape[0], scratch.names.shape[0]
@@ -135,7 +133,7 @@ def _logits_by_bytes(embeddings, graph, scratch):
         _scale(logits[i, :n_clusters], _ZERO * scratch.sums[i], scratch.steps[i], graph)
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _multiply_rows(codes, numbers, n_rows, out):
     """Products of all clusters and n rows, four rows at a time; the last ones may be done twice.
 
@@ -148,7 +146,7 @@ def _multiply_rows(codes, numbers, n_rows, out):
             products_of_sixteen(codes, (b, b, b, b), numbers, rows, out)
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _multiply_row(codes, numbers, i, out):
     """Products of all clusters and one row, four blocks at a time."""
     last = codes.shape[0] - 1
@@ -157,7 +155,7 @@ def _multiply_row(codes, numbers, i, out):
         products_of_sixteen(codes, blocks, numbers, (i, i, i, i), out)
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _scale(logits, zero, step, graph):
     """Turn products of whole numbers into logits."""
     scale, bias = graph.cluster_scale, graph.cluster_bias
@@ -165,7 +163,7 @@ def _scale(logits, zero, step, graph):
         logits[c] = (logits[c] - zero) * (step * scale[c]) + bias[c]
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _select_beam(graph, embedding, at, log_alpha, scratch, beam, log_scores):
     """Find the best clusters of row `at` of the block, the best first, and their log scores."""
     near, near_logit, n_near = scratch.near, scratch.near_logit, scratch.names.shape[0]
@@ -188,7 +186,7 @@ def _select_beam(graph, embedding, at, log_alpha, scratch, beam, log_scores):
         log_scores[b] = min(np.float32(0.0), shift + beam_logit[b])
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _score_nearest(graph, embedding, logits, scratch):
     """Replace the logits that bytes put in front by those in full; returns how many there are."""
     near, near_logit, order = scratch.near, scratch.near_logit, scratch.order
@@ -212,7 +210,7 @@ def _score_nearest(graph, embedding, logits, scratch):
     return n
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _find_front(logits, size, scratch):
     """Write a few clusters among which are the `size` best and all that tie; returns how many.
 
@@ -239,7 +237,7 @@ def _find_front(logits, size, scratch):
     return n
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _sort(logit, cluster, n, order, out_logit, out_cluster):
     """Sort n clusters by falling logits, ties by the smaller: each goes where its rank is.
 

@@ -4,18 +4,16 @@ First by one bit a dimension, which tells the best fifth of a shortlist, then by
 hardly err by more than a place or two.
 """
 
-import os
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
+from skxmc._numba_cache import CACHE
 from skxmc.search.numeric._kernels import count_bits, round_query
 from skxmc.search.numeric._vectors import EDGES, common_of_eight, fetch_row, products_of_four_halves
 from skxmc.search.paths._kernels import END, ENOUGH, NEXT
 
-# SKXMC_NUMBA_CACHE=0 compiles anew in each process, for where no cache can be written
-_CACHE = os.environ.get("SKXMC_NUMBA_CACHE", "1") != "0"
 _SUMS = {"reassoc", "contract", "nsz"}
 # Whole numbers that stand for an embedding beside one-bit labels: -7 to 7, in four planes of bits.
 _LARGEST = np.float32(7.0)
@@ -42,7 +40,7 @@ def make_code_scratch(code_width: int, bit_width: int, reach: int) -> CodeScratc
     )
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def follow_paths(graph, embedding, paths, scratch, logit):
     """List the paths before the stops, with logits of their labels by one bit a dimension.
 
@@ -77,7 +75,7 @@ def follow_paths(graph, embedding, paths, scratch, logit):
     return n
 
 
-@njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
+@njit(cache=CACHE, nogil=True, fastmath=_SUMS)
 def _round_query(embedding, axes, numbers):
     """Round an embedding to small whole numbers times a step; its product with the labels' mean.
 
@@ -99,7 +97,7 @@ def _round_query(embedding, axes, numbers):
     return constant, step, np.float32(total)
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _fill_planes(numbers, planes):
     """Spread numbers over planes of bits; neighbours go to the same bit of neighbouring words."""
     planes[:] = 0
@@ -111,7 +109,7 @@ def _fill_planes(numbers, planes):
                 planes[plane, w] |= ((number >> np.uint64(plane)) & np.uint64(1)) << np.uint64(bit)
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _count_rest(edge_bits, planes, out):
     """Sum an embedding's whole numbers over the bits of the last edges, fewer than eight.
 
@@ -132,7 +130,7 @@ def _count_rest(edge_bits, planes, out):
             )
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def code_logits(graph, embedding, labels, n, scratch, out):
     """Logits of n labels by four bits a dimension, with the embedding in eight.
 
@@ -156,7 +154,7 @@ def code_logits(graph, embedding, labels, n, scratch, out):
 
 
 # NumPy's division, which does not ask whether there is a zero, runs in vectors
-@njit(cache=_CACHE, nogil=True, fastmath=_SUMS, error_model="numpy")
+@njit(cache=CACHE, nogil=True, fastmath=_SUMS, error_model="numpy")
 def add_log_sigmoid(offset, factor, logit, weight, n, out):
     """Set out to factor * offset + weight * log sigmoid(logit), to within 0.006 of the latter.
 

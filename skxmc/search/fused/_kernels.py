@@ -6,12 +6,12 @@ A heap is an array of places, the best first, over parallel arrays `key` (larger
 `label` (breaks ties, smaller is better).
 """
 
-import os
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
+from skxmc._numba_cache import CACHE
 from skxmc.search.clusters._kernels import ClusterScratch, find_beams, make_cluster_scratch
 from skxmc.search.coded._kernels import (
     CodeScratch,
@@ -35,8 +35,6 @@ from skxmc.search.ranking._kernels import (
     make_rank_scratch,
 )
 
-# SKXMC_NUMBA_CACHE=0 compiles anew in each process, for where no cache can be written
-_CACHE = os.environ.get("SKXMC_NUMBA_CACHE", "1") != "0"
 _SUMS = {"reassoc", "contract", "nsz"}
 # Rows a thread takes at a time: enough for its caches, few enough to share a batch out evenly.
 ROWS_AT_ONCE = 256
@@ -127,7 +125,7 @@ def make_scratch(graph: Graph, beam_width: int, reach: int, sizes: Sizes, k: int
     )
 
 
-@njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
+@njit(cache=CACHE, nogil=True, fastmath=_SUMS)
 def encode_rows(
     indptr, indices, data, table, table_scale, column_scale, unit_rows, length, out
 ):  # fmt: skip
@@ -166,14 +164,14 @@ def encode_rows(
             row[j] *= scale
 
 
-@njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
+@njit(cache=CACHE, nogil=True, fastmath=_SUMS)
 def _add_two(first, v, second, w, out):
     """Add two rows of whole numbers, each times a factor: two at a time for fewer stores."""
     for j in range(out.shape[0]):
         out[j] += v * np.float32(first[j]) + w * np.float32(second[j])
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def search_few(
     graph, embeddings, log_alpha, beams, rows, indptr, indices, data, ranker, powers, sizes,
     scratch, labels, scores,
@@ -186,7 +184,7 @@ def search_few(
     )  # fmt: skip
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def search_rows(
     graph, embeddings, beams, rows, indptr, indices, data, ranker, powers, sizes, scratch, labels,
     scores,
@@ -209,7 +207,7 @@ def search_rows(
         _write_best(graph, embeddings, own, powers, scratch, labels, scores)
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _choose_by_paths(graph, embeddings, beams, rows, path_power, sizes, scratch):
     """Keep the labels of each row's shortlist; where there are bits, those that score best."""
     for i in range(rows.shape[0]):
@@ -222,7 +220,7 @@ def _choose_by_paths(graph, embeddings, beams, rows, path_power, sizes, scratch)
         )
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _choose_by_keys(graph, beam, sizes, scratch, i):
     """Keep the labels of a row with the best keys; returns how many."""
     paths, kept = scratch.paths, scratch.kept
@@ -233,7 +231,7 @@ def _choose_by_keys(graph, beam, sizes, scratch, i):
     return n
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _choose_by_bits(graph, embedding, beam, path_power, sizes, scratch, i):
     """Keep the labels of the paths of a row that score best by their labels' bits."""
     paths, logit, size = scratch.paths, scratch.logit, sizes.shortlist
@@ -248,7 +246,7 @@ def _choose_by_bits(graph, embedding, beam, path_power, sizes, scratch, i):
         size = 2 * n_paths
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _merge_enough(paths, n_paths, sizes, kept, i):
     """Keep the labels of the best paths, of more if these lead to too few; returns how many."""
     needed, followed = max(sizes.ranked, sizes.rescored), sizes.coded
@@ -259,20 +257,20 @@ def _merge_enough(paths, n_paths, sizes, kept, i):
     return n
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _most_coded(n_coded):
     """Paths that may be taken instead: not to have to find exactly so many saves time."""
     return n_coded + n_coded // 8
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _merge_best(paths, n_paths, size, most, labels, log_scores):
     """Write the labels of the best `size` to `most` paths; returns how many."""
     bound = about_best(paths.key, paths.label, n_paths, size, most, paths.order)
     return merge_paths(n_paths, bound, paths, labels, log_scores)
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _choose_by_codes(graph, embeddings, rows, path_power, sizes, scratch):
     """Keep the labels that score best by their codes; their log scores go into `other`."""
     kept, order = scratch.kept, scratch.paths.order
@@ -285,7 +283,7 @@ def _choose_by_codes(graph, embeddings, rows, path_power, sizes, scratch):
             kept.length[i] = keep_best(key, label, path, key, n, size, order)
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _choose_by_margins(indptr, indices, data, rows, ranker, share, sizes, scratch):
     """Keep the labels that score best by codes and margins; their margins go into `other`."""
     kept, keys, order = scratch.kept, scratch.paths.key, scratch.paths.order
@@ -305,7 +303,7 @@ def _choose_by_margins(indptr, indices, data, rows, ranker, share, sizes, scratc
         kept.length[i] = n
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _add_margins_to_scores(log_p, margin, share, n, scratch):
     """Set keys to the log scores of n labels by what is known of their margins."""
     for q in range(n):
@@ -313,7 +311,7 @@ def _add_margins_to_scores(log_p, margin, share, n, scratch):
     add_log_sigmoid(log_p, np.float32(1.0) - share, scratch.logit, share, n, scratch.paths.key)
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _write_best(graph, embeddings, rows, powers, scratch, labels, scores):
     """Score what is left by label rows, and sort the best k of each row into the result."""
     path_power, share = powers
@@ -334,13 +332,13 @@ def _write_best(graph, embeddings, rows, powers, scratch, labels, scores):
         _empty_heap(n_best, scratch, labels[rows[i]], scores[rows[i]])
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _log_sigmoid(x):
     y = np.float64(x)
     return min(y, 0.0) - np.log1p(np.exp(-abs(y)))
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _row_logits(graph, embedding, labels, n, out):
     """Logits of n labels by their rows."""
     row_products(graph.label_weight, embedding, labels, n, out)
@@ -348,7 +346,7 @@ def _row_logits(graph, embedding, labels, n, out):
         out[q] = out[q] * graph.label_scale[labels[q]] + graph.label_bias[labels[q]]
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _empty_heap(n_best, scratch, labels, scores):
     """Empty the heap of the best labels, worst first, into one row of the result."""
     key, label, heap = scratch.best_key, scratch.best_label, scratch.best_heap
@@ -360,7 +358,7 @@ def _empty_heap(n_best, scratch, labels, scores):
         _sift_down(key, label, heap, n, 0)
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _offer(key, label, heap, n, capacity, score, name):
     """Offer a candidate to the best `capacity` of those met so far; returns their number.
 
@@ -384,12 +382,12 @@ def _offer(key, label, heap, n, capacity, score, name):
     return n
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _before(key, label, a, b):
     return key[a] > key[b] or (key[a] == key[b] and label[a] < label[b])
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _sift_down(key, label, heap, n, q):
     """Restore the order of a heap of n places whose place q may be too good for where it is."""
     moved = heap[q]

@@ -1,13 +1,11 @@
 """Numba kernels that the others of the search share: products of rows, selections, bits."""
 
-import os
-
 import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
 
-# SKXMC_NUMBA_CACHE=0 compiles anew in each process, for where no cache can be written
-_CACHE = os.environ.get("SKXMC_NUMBA_CACHE", "1") != "0"
+from skxmc._numba_cache import CACHE
+
 _SUMS = {"reassoc", "contract", "nsz"}
 
 
@@ -38,7 +36,7 @@ def count_bits(typing_context, word):
     return types.uint64(types.uint64), generate
 
 
-@njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
+@njit(cache=CACHE, nogil=True, fastmath=_SUMS)
 def products(embeddings, weight, out):
     """Products of all embeddings and weight rows, four and two of them at a time.
 
@@ -68,7 +66,7 @@ def products(embeddings, weight, out):
             out[i3, c], out[i3, d] = v3, w3
 
 
-@njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
+@njit(cache=CACHE, nogil=True, fastmath=_SUMS)
 def row_products(weight, embedding, rows, n, out):
     """Products of an embedding and n chosen rows; sums are of float32, whatever the weights are.
 
@@ -87,7 +85,7 @@ def row_products(weight, embedding, rows, n, out):
         out[q], out[q1], out[q2], out[q3] = z0, z1, z2, z3
 
 
-@njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
+@njit(cache=CACHE, nogil=True, fastmath=_SUMS)
 def round_query(embedding, numbers):
     """Round an embedding to whole numbers from -127 to 127; `numbers` may be longer.
 
@@ -108,7 +106,7 @@ def round_query(embedding, numbers):
     return step, np.float32(total)
 
 
-@njit(cache=_CACHE, nogil=True, fastmath=_SUMS)
+@njit(cache=CACHE, nogil=True, fastmath=_SUMS)
 def sum_exp(x, largest):
     """Sum exp(x - largest), of which no term is above 1, to float32 precision.
 
@@ -132,7 +130,7 @@ def sum_exp(x, largest):
     return total
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def best_bound(key, name, n, size, order):
     """Fill `order` and find the bound that `size` of its first n entries reach.
 
@@ -141,7 +139,7 @@ def best_bound(key, name, n, size, order):
     return about_best(key, name, n, size, size, order)
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def about_best(key, name, n, size, most, order):
     """Do what `best_bound` does, but with `size` to `most` entries: this takes fewer steps."""
     sortable(key, n, order)
@@ -160,7 +158,7 @@ def about_best(key, name, n, size, most, order):
     return bound
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def sortable(key, n, order):
     """Turn sign and magnitude of n keys into integers that sort alike, -0.0 as 0.0."""
     bits = key.view(np.int32)
@@ -168,7 +166,7 @@ def sortable(key, n, order):
         order[q] = bits[q] if bits[q] >= 0 else -(bits[q] & 0x7FFFFFFF)
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def keep_best(key, label, first, second, n, size, order):
     """Keep the `size` of n labels with the largest keys, ties by the smaller; returns how many.
 
@@ -186,7 +184,7 @@ def keep_best(key, label, first, second, n, size, order):
     return kept
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def find_bound(order, size, most):
     """Find a bound that `size` to `most` integers reach, and how many do: more where they tie."""
     low, high, reached = order[0], order[0], order.shape[0]

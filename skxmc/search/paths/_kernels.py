@@ -7,16 +7,14 @@ each cluster's. Bounds are found by bisection and prefixes read in one go: no he
 to guess.
 """
 
-import os
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
+from skxmc._numba_cache import CACHE
 from skxmc.search.numeric._kernels import keep_best
 
-# SKXMC_NUMBA_CACHE=0 compiles anew in each process, for where no cache can be written
-_CACHE = os.environ.get("SKXMC_NUMBA_CACHE", "1") != "0"
 _BISECTIONS = 24
 # Levels of edge keys, and how many there are to a nat: what is further down is in the last one.
 N_LEVELS = 128
@@ -54,7 +52,7 @@ def make_path_scratch(n_labels: int, beam_width: int, reach: int) -> PathScratch
     )
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def count_levels(indptr, edge_keys, levels):
     """Count the edges of each cluster down to each level; `levels` is (n_clusters, N_LEVELS).
 
@@ -70,14 +68,14 @@ def count_levels(indptr, edge_keys, levels):
         levels[c] = np.cumsum(levels[c])
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _level(below):
     """Level of a key or a cluster so many nats below the best."""
     level = below * _PER_NAT
     return np.int64(level) if level < N_LEVELS else np.int64(N_LEVELS - 1)
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def shortlist_labels(indptr, labels, edge_keys, log_weights, beam, size, scratch):
     """Find the `size` labels with the best keys, ties by the smaller label; returns how many.
 
@@ -96,7 +94,7 @@ def shortlist_labels(indptr, labels, edge_keys, log_weights, beam, size, scratch
     return keep_best(scratch.key, scratch.label, scratch.path, scratch.key, n, size, scratch.order)
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def bound_paths(indptr, edge_keys, levels, beam, size, scratch):
     """Find stops before which there are the best `size` to 1.25 times as many paths, if there are.
 
@@ -107,7 +105,7 @@ def bound_paths(indptr, edge_keys, levels, beam, size, scratch):
     return _narrow(edge_keys, size, most, beam.shape[0], scratch) if total > most else total
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _bound_by_levels(levels, beam, size, scratch):
     """Set stops to levels, down to one of which there are fewer than `size` paths, not the other.
 
@@ -129,7 +127,7 @@ def _bound_by_levels(levels, beam, size, scratch):
     return np.int64(totals[last])
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _add_levels(levels, totals):
     """Add a cluster's edges down to each level, all of them below the last one."""
     for j in range(N_LEVELS):
@@ -138,13 +136,13 @@ def _add_levels(levels, totals):
         totals[j] += levels[N_LEVELS - 1]
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _reached(levels, level):
     """Edges of a cluster down to a level, which may be above the first or below the last."""
     return levels[min(level, N_LEVELS - 1)] if level >= 0 else np.int32(0)
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def merge_paths(n, bound, scratch, labels, paths):
     """Write the labels of those of n paths that reach a bound, each once; returns how many.
 
@@ -173,7 +171,7 @@ def merge_paths(n, bound, scratch, labels, paths):
     return m
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _start(indptr, beam, scratch):
     """Go to the first edge of each cluster of a beam, with all of them before the stop."""
     place = scratch.place
@@ -186,7 +184,7 @@ def _start(indptr, beam, scratch):
         scratch.first[0] = 1
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _narrow(edge_keys, fewest, most, n_beam, scratch):
     """Narrow stops that more paths reach to those of `fewest` to about `most`; returns how many.
 
@@ -222,7 +220,7 @@ def _narrow(edge_keys, fewest, most, n_beam, scratch):
     return total
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _collect(labels, edge_keys, log_weights, n_beam, n, scratch):
     """Add the labels before the stops to a shortlist of n, each with its best path."""
     place, mark, first = scratch.place, scratch.mark, scratch.first[0]

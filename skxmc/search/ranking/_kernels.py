@@ -8,17 +8,15 @@ bits that tells where the record of a group is. Hits are gathered over several c
 anything waits for their records: half of the time would go by waiting for memory.
 """
 
-import os
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
+from skxmc._numba_cache import CACHE
 from skxmc.search.numeric._kernels import count_bits
 from skxmc.search.numeric._vectors import add_sixteen, fetch, lowest_bit
 
-# SKXMC_NUMBA_CACHE=0 compiles anew in each process, for where no cache can be written
-_CACHE = os.environ.get("SKXMC_NUMBA_CACHE", "1") != "0"
 # Labels of a group, and weights that fit into a record.
 GROUP = 16
 _FEW = 3
@@ -94,7 +92,7 @@ def make_rank_scratch(n_labels: int, n_ranked: int) -> RankScratch:
     )
 
 
-@njit(cache=_CACHE)
+@njit(cache=CACHE)
 def count_records(indptr, places):
     """Count the records of each column, and those with more weights than fit into one.
 
@@ -111,7 +109,7 @@ def count_records(indptr, places):
     return counts, n_full
 
 
-@njit(cache=_CACHE)
+@njit(cache=CACHE)
 def place_columns(counts, n_groups):
     """Where records, and table or list, of each column are; returns also the sizes of the latter.
 
@@ -131,7 +129,7 @@ def place_columns(counts, n_groups):
     return columns, n_listed, n_words
 
 
-@njit(cache=_CACHE)
+@njit(cache=CACHE)
 def fill_columns(indptr, places, weights, columns, records, groups, words, blocks):
     """Write the weights of CSC columns into records and blocks, and where they are."""
     n_blocks = 0
@@ -160,7 +158,7 @@ def fill_columns(indptr, places, weights, columns, records, groups, words, block
             _number_records(words, columns[f, _TABLE], columns[f, _START], columns[f, _STOP])
 
 
-@njit(cache=_CACHE)
+@njit(cache=CACHE)
 def _number_records(words, at, start, stop):
     """Write into the upper halves of a column's words which record comes first."""
     while start < stop:
@@ -170,7 +168,7 @@ def _number_records(words, at, start, stop):
         at += 1
 
 
-@njit(cache=_CACHE)
+@njit(cache=CACHE)
 def _stop_of_group(places, p, stop):
     """Where the group of entry p of a column ends."""
     group = places[p] // GROUP
@@ -179,19 +177,19 @@ def _stop_of_group(places, p, stop):
     return p
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _words_of(n_groups):
     """Words of a table."""
     return (n_groups + 31) // 32
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _long_from(n_groups):
     """Return the number of records from which a column has a table."""
     return max(_LONG, _words_of(n_groups) // _RECORDS_PER_WORD)
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def find_margins(indptr, indices, data, i, ranker, label, n, scratch):
     """Find the margins of n labels for row i, scaled to unit length."""
     n_groups, stop = _seek(ranker.place, label, n, scratch), indptr[i + 1]
@@ -209,7 +207,7 @@ def find_margins(indptr, indices, data, i, ranker, label, n, scratch):
         scratch.at[scratch.group[g]] = -1
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _add_features(ranker, features, n_groups, scratch):
     """Add to the sums of the groups what a batch of features brings them."""
     j = 0
@@ -228,7 +226,7 @@ def _add_features(ranker, features, n_groups, scratch):
         )  # fmt: skip
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _seek(place, label, n, scratch):
     """Mark the groups of n labels, and clear their sums; returns how many they are."""
     at, groups, sought, n_groups = scratch.at, scratch.group, scratch.sought, np.int32(0)
@@ -246,7 +244,7 @@ def _seek(place, label, n, scratch):
     return n_groups
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _gather_hits(columns, words, listed, records, features, j, sought, at, hit):
     """Note the records that features from j on have for the groups sought, until there are many.
 
@@ -286,7 +284,7 @@ def _gather_hits(columns, words, listed, records, features, j, sought, at, hit):
     return j, n_hits
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _keep_sought(records, blocks, n_hits, sought, hit, record, full_hit, block):
     """Read the records noted, and keep those of labels that are sought.
 
@@ -307,7 +305,7 @@ def _keep_sought(records, blocks, n_hits, sought, hit, record, full_hit, block):
     return n_few, n_full
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _add_records(n, hit, record, value, sums):
     """Add the weights of n records to the sums of their groups.
 
@@ -322,7 +320,7 @@ def _add_records(n, hit, record, value, sums):
             left = (left & (left - _ONE)) | _NOWHERE
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _add_blocks(blocks, n, hit, block, value, sums):
     """Add n blocks of weights to the sums of their groups."""
     for h in range(n):
@@ -330,7 +328,7 @@ def _add_blocks(blocks, n, hit, block, value, sums):
         add_sixteen(blocks, block[h], value[hit[h] >> _FEATURE_AT], sums, start)
 
 
-@njit(cache=_CACHE, nogil=True)
+@njit(cache=CACHE, nogil=True)
 def _read_sums(ranker, label, n, scratch):
     """Turn the sums of n labels into their margins."""
     for q in range(n):
