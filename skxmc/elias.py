@@ -337,7 +337,8 @@ class EliasClassifier(BaseTrainedClassifier):
         weight, bias, share = self.ranker_.weight_, self.ranker_.bias_, self.ranker_.share_
         order = graph.labels_by_cluster()
         # the size may be set at any time: searches are told, and so is `graph_`
-        ranker = RankerColumns.from_rows(weight, bias, share=share, size=0, order=order)
+        far = self.ranker_.blend_ is not None  # centroids find labels that the network ranks low
+        ranker = RankerColumns.from_rows(weight, bias, share=share, size=0, far=far, order=order)
         return replace(graph, ranker=ranker)
 
     @property
@@ -423,9 +424,7 @@ class EliasClassifier(BaseTrainedClassifier):
 
     def _shortlist_size(self, size: int | str, k: int) -> int:
         if size == "auto":
-            # centroids find labels that the network alone ranks low
-            far = self.ranker_ is not None and self.ranker_.blend_ is not None
-            return auto_shortlist_size(k) * (2 if far else 1)
+            return auto_shortlist_size(k, self._frozen.ranker)
         check_int(self, "shortlist_size", size, minimum=1)
         return int(size)
 

@@ -39,8 +39,10 @@ FEW = 3
 _FEW_LABELS = 1000
 
 
-def auto_shortlist_size(k: int) -> int:
+def auto_shortlist_size(k: int, ranker: RankerColumns | None = None) -> int:
     """Return a shortlist for the best k labels: 540 + 50 k, and 790 at least.
+
+    Twice that for a ranker that finds labels far down in the shortlist.
 
     Chosen on held-out rows: for the first five labels a longer one costs more than it brings; for
     more labels recall would suffer, and other stages cost more. `bench_search_sizes.py` prints
@@ -50,6 +52,8 @@ def auto_shortlist_size(k: int) -> int:
     ----------
     k : int
         Labels wanted.
+    ranker : RankerColumns or None
+        What re-orders the best labels.
 
     Returns
     -------
@@ -62,7 +66,8 @@ def auto_shortlist_size(k: int) -> int:
     >>> auto_shortlist_size(5)
     790
     """
-    return 540 + 50 * max(k, 5)
+    far = ranker is not None and ranker.far
+    return (540 + 50 * max(k, 5)) * (2 if far else 1)
 
 
 def auto_rerank_size(k: int) -> int:
@@ -116,7 +121,7 @@ def search_topk(
         At least k; clipped to the number of labels. Labels scored at most, chosen by their paths.
         Where labels have bits it counts paths instead: the best `shortlist_size` to 1.25 times as
         many are followed, and as several may lead to one label, this many labels or fewer are
-        scored by bits. "auto" is `auto_shortlist_size(k)`.
+        scored by bits. "auto" is `auto_shortlist_size`.
     rerank_size : int, "auto" or None, default=None
         Labels that the ranker re-orders; "auto" is `auto_rerank_size(k)`, None the graph's own
         `ranker.size`. Without a ranker it takes no part.
@@ -329,7 +334,7 @@ def _sizes(asked: _Asked, graph: SearchGraph) -> _kernels.Sizes:
     if graph.n_labels <= _FEW_LABELS:
         n_rescored = max(n_rescored, n_ranked)
     size = asked.shortlist_size
-    size = auto_shortlist_size(k) if isinstance(size, str) else max(size, k)
+    size = auto_shortlist_size(k, ranker) if isinstance(size, str) else max(size, k)
     return _kernels.Sizes(min(size, graph.n_labels), n_coded, n_ranked, n_rescored)
 
 

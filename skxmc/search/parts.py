@@ -113,6 +113,9 @@ class RankerColumns:
     size : int
         Labels re-ordered where a search does not say how many, at least as many as are asked for;
         0 leaves it to their number, see `skxmc.search.beam.auto_rerank_size`.
+    far : bool, default=False
+        Whether it puts labels in front that the graph ranks low, as centroids do: shortlists that
+        are not given a size are then twice as long.
 
     Examples
     --------
@@ -137,6 +140,7 @@ class RankerColumns:
     bias: np.ndarray
     share: float
     size: int
+    far: bool = False
 
     def __post_init__(self):
         freeze_arrays(self)
@@ -149,6 +153,7 @@ class RankerColumns:
         *,
         share: float,
         size: int,
+        far: bool = False,
         order: np.ndarray | None = None,
     ) -> "RankerColumns":
         """Arrange a ranker's weights by feature, rounded to 16 bits.
@@ -163,6 +168,8 @@ class RankerColumns:
         share : float
             As the ranker's.
         size : int
+            As the ranker's.
+        far : bool, default=False
             As the ranker's.
         order : ndarray of shape (n_labels,), int, or None
             All labels, such that neighbours tend to be ranked together; None leaves them in their
@@ -189,7 +196,7 @@ class RankerColumns:
         groups, blocks = np.empty(n_listed, np.int32), np.zeros((n_blocks, GROUP), np.int16)
         fill_columns(indptr, places, weights, columns, records, groups, words, blocks)
         arrays = (columns, records, groups, words, blocks, place, scale, bias)
-        return cls(*arrays, share=share, size=size)
+        return cls(*arrays, share=share, size=size, far=far)
 
     @cached_property
     def arrays(self) -> RankerArrays:

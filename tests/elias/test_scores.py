@@ -8,6 +8,9 @@ from skxmc import EliasClassifier
 from skxmc.datasets import make_xmc_classification
 from skxmc.encoders import BagOfWords
 from skxmc.heads import SparseRanker
+from skxmc.heads import ranker as ranker_module
+from skxmc.heads.blend import Blend
+from skxmc.search.beam import auto_shortlist_size
 from skxmc.training.elias import PRIOR_WEIGHT
 
 X, Y = make_xmc_classification(n_samples=150, n_features=80, n_labels=30, random_state=0)
@@ -125,6 +128,15 @@ def test_learns_to_rank():
     ).fit(rows[:500], truth[:500])
     frequent = truth[500:].toarray()[:, np.argmax(model.label_counts_)].mean()
     assert model.score(rows[500:], truth[500:]) > frequent + 0.25
+
+
+@pytest.mark.parametrize(("blend", "size"), [(None, 790), (Blend(1.0, 2.0, 0.0, 0.0), 1580)])
+def test_shortlists_are_longer_where_the_ranker_weighs_centroids(blend, size, monkeypatch):
+    monkeypatch.setattr(ranker_module, "fit_blend", lambda *_: blend)
+    ranker = SparseRanker(n_holdout=5)
+    model = EliasClassifier(BagOfWords(embedding_dim=8), ranker=ranker, random_state=0).fit(X, Y)
+    assert model.ranker_.blend_ == blend
+    assert auto_shortlist_size(5, model.graph_.ranker) == model._shortlist_size("auto", 5) == size
 
 
 def test_ranker_is_for_words():

@@ -13,7 +13,7 @@ from joblib import Parallel, delayed
 
 from skxmc._sparse import as_csr
 from skxmc.search import folder as folder_module
-from skxmc.search.beam import search_csr, search_topk
+from skxmc.search.beam import auto_shortlist_size, search_csr, search_topk
 from skxmc.search.graph import SearchGraph
 from skxmc.search.parts import FeatureTable, RankerColumns
 
@@ -27,7 +27,7 @@ def with_encoder():
     X = as_csr(sp.random_array((60, 30), density=0.2, rng=rng, dtype=np.float32))
     weight = as_csr(sp.random_array((graph.n_labels, 30), density=0.2, rng=rng, dtype=np.float32))
     bias = rng.random(graph.n_labels, np.float32)
-    ranker = RankerColumns.from_rows(weight, bias, share=0.6, size=20)
+    ranker = RankerColumns.from_rows(weight, bias, share=0.6, size=20, far=True)
     encoder = FeatureTable.from_floats(table, table[:0, 0], True, 3.0)
     return replace(graph, encoder=encoder, ranker=ranker), X
 
@@ -68,6 +68,15 @@ def test_what_comes_back_is_what_was_saved(tmp_path, mmap):
             for f in fields(part) if part is not None else ():
                 np.testing.assert_array_equal(getattr(part, f.name), getattr(expected, f.name))
     assert [path.name for path in tmp_path.iterdir()] == ["model"], "nothing else is left behind"
+
+
+def test_a_saved_ranker_knows_how_far_to_search(tmp_path):
+    graph, X = with_encoder()
+    assert auto_shortlist_size(5, graph.ranker) == 2 * auto_shortlist_size(5) == 1580
+    graph.save(tmp_path / "model")
+    loaded = SearchGraph.load(tmp_path / "model")
+    assert loaded.ranker.far
+    assert not loaded.ranker.from_rows(as_csr(X), X[:, 0].toarray().ravel(), share=0.5, size=0).far
 
 
 def test_mapped_graphs_are_searched_by_threads(tmp_path):
