@@ -133,7 +133,7 @@ class EliasClassifier(BaseTrainedClassifier):
     warm_start : bool, default=False
         Go on from the last fit with stage 2, if features and labels are the same.
     n_jobs : int or None, default=None
-        Threads; None leaves Numba's and torch's settings alone.
+        Threads; None leaves Numba's and torch's settings alone, but takes one for small work.
     random_state : int, RandomState or None, default=None
         Source of all randomness.
     verbose : int, default=0

@@ -109,7 +109,7 @@ class SNMClassifier(BaseTrainedClassifier):
     warm_start : bool, default=False
         Train the model of the last fit further, if features and labels are the same.
     n_jobs : int or None, default=None
-        Threads; None leaves Numba's and torch's settings alone.
+        Threads; None leaves Numba's and torch's settings alone, but takes one for small work.
     random_state : int, RandomState or None, default=None
         Source of all randomness.
     verbose : int, default=0

@@ -30,8 +30,8 @@ class BagOfWords(BaseEstimator):
         Residual layers on top of the sum, each ``e + relu(linear(e))``. With 0 the whole classifier
         is a factorised linear model, which suits TF-IDF text.
     init : {"svd", "random"}, default="svd"
-        Start of the embedding table: right singular vectors of the training rows (so that rows
-        which share words start close), or Gaussian noise.
+        Start of the embedding table: directions that span about the leading right singular
+        ones of the training rows (so that rows which share words start close), or Gaussian noise.
     lr : float, default=0.3
         Learning rate of the embedding table (row-wise Adagrad, touched rows only).
     initial_square : float, default=1.5e-5

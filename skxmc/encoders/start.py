@@ -125,17 +125,6 @@ def _product(X: sp.csr_array, dense: np.ndarray) -> np.ndarray:
     return out
 
 
-def _principal_axes(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Squared singular values of a tall matrix, largest first, and its right singular vectors."""
-    gram = np.zeros((A.shape[1], A.shape[1]))
-    for part in gen_batches(A.shape[0], _GRAM_ROWS):
-        block = A[part].astype(np.float64)
-        gram += block.T @ block
-    squares, axes = np.linalg.eigh(gram)
-    kept = np.flatnonzero(squares > _NEGLIGIBLE * squares[-1])[::-1]
-    return squares[kept], axes[:, kept]
-
-
 def start_bytes(entries: int, n_rows: int, n_features: int, width: int, init: str) -> int:
     """Count what `start_table` takes at its largest, the table among it.
 

@@ -23,7 +23,7 @@ def fit_labels(
 
     `csr` = (indptr, indices, data) of the features; `pairs` = (indptr, rows, positive): the
     positives and hard negatives of each label, to which `draws[t]` further rows are drawn. A drawn
-    row stands for its share of all that were not. `costs` = (negative, positive of each label). The
+    row stands for its share of all rows that are not among the pairs. `costs` = (negative, positive of each label). The
     weights of labels[t] are written to `out` = (features, weights, lengths, biases) from starts[t]
     on. `n_parts` threads, each with its own scratch, take labels in turns, in an `order` that
     should begin with those that take longest; the `counter` of turns starts at 0.
@@ -127,10 +127,10 @@ def _pack(csr, rows, slot):
 def _dual_descent(csr, n_features, signed_cost, tol, max_iter, seed):
     """Minimise |w|^2 / 2 + sum_i C_i max(0, 1 - y_i w.x_i)^2 by dual coordinate descent.
 
-    `signed_cost` holds y_i C_i. The last weight is that of the bias feature, 1 in every row. Rows
-    whose dual variable is 0 and whose gradient is beyond what the last sweep met are left out
-    (shrinking) until the others are done. A sweep ends it whose projected gradients differ by at
-    most `tol`.
+    `signed_cost` holds y_i C_i. Rows whose dual variable is 0 and whose gradient is beyond what the
+    last sweep met are left out (shrinking) until the others are done. A sweep ends it whose
+    projected gradients differ by at most `tol`. Returns the weights, and that of the bias feature,
+    1 in every row.
     """
     n_rows = signed_cost.shape[0]
     weights = np.zeros(n_features)

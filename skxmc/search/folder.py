@@ -74,7 +74,7 @@ def read_folder(folder: str | os.PathLike, *, mmap: bool) -> tuple[dict[str, Any
     FileNotFoundError
         If the folder or one of its files is not there.
     ValueError
-        If the folder holds something else, or was written by a later version.
+        If the folder holds something else, or was written in another version of the format.
     """
     folder = Path(folder)
     if not folder.is_dir():

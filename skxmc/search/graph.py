@@ -295,7 +295,7 @@ class SearchGraph:
         FileNotFoundError
             If the folder or one of its files is not there.
         ValueError
-            If the folder holds something else, or was written by a later version.
+            If the folder holds something else, or was written in another version of the format.
         """
         arrays, values = read_folder(folder, mmap=mmap)
         parts: dict[str, Any] = {}

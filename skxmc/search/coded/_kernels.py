@@ -1,6 +1,6 @@
 """Numba kernels that choose, for one row, the labels worth a better look, by vectors of few bits.
 
-First by one bit a dimension, which tells the best fifth of a shortlist, then by four bits, which
+First by one bit a dimension, which tells the best seventh of a shortlist, then by four bits, which
 hardly err by more than a place or two.
 """
 

@@ -20,7 +20,7 @@ from skxmc.search.numeric._vectors import add_sixteen, fetch, lowest_bit
 # Labels of a group, and weights that fit into a record.
 GROUP = 16
 _FEW = 3
-# Records from which a column has a table, whose memory is worth it from a fraction of its words on.
+# A column has a table if it has so many records at least, and so many for each word of the table.
 _LONG, _RECORDS_PER_WORD = 48, 4
 # of columns: where records start and stop, where the table or the list of groups starts, and which
 _START, _STOP, _TABLE, _IS_LONG = range(4)
