@@ -48,8 +48,8 @@ class SparseRanker(BaseEstimator):
 
     over the rows i that l belongs to, the rows whose shortlist holds l (on these the first search
     confuses l with others), and rows drawn at random, each of which stands for its share of all
-    other rows (or on all rows, see `n_random`). Rows x_i are scaled to unit length. Weights remember rare features that an embedding
-    blurs.
+    other rows (or over all rows, see `n_random`). Rows x_i are scaled to unit length. Weights
+    remember rare features that an embedding blurs.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ class SparseRanker(BaseEstimator):
         self.verbose = verbose
 
     def fit(self, X, Y, shortlist: TopK | None = None) -> "SparseRanker":
-        """Train labels on all rows, or on positives, rows whose shortlists hold them and drawn rows.
+        """Train labels on all rows, or on positives, rows whose shortlists hold them, and others.
 
         Parameters
         ----------

@@ -20,8 +20,8 @@ from skxmc.search.numeric._vectors import add_sixteen, fetch, lowest_bit
 # Labels of a group, and weights that fit into a record.
 GROUP = 16
 _FEW = 3
-# A column has a table if it has so many records at least, and so many for each word of the table.
-_LONG, _RECORDS_PER_WORD = 48, 4
+# Records from which a column has a table, and words that the table may have for each of them.
+_LONG, _WORDS_PER_RECORD = 48, 4
 # of columns: where records start and stop, where the table or the list of groups starts, and which
 _START, _STOP, _TABLE, _IS_LONG = range(4)
 # Bits of a record: the labels, then a weight each, or the number of a block.
@@ -186,7 +186,7 @@ def _words_of(n_groups):
 @njit(cache=CACHE, nogil=True)
 def _long_from(n_groups):
     """Return the number of records from which a column has a table."""
-    return max(_LONG, _words_of(n_groups) // _RECORDS_PER_WORD)
+    return max(_LONG, _words_of(n_groups) // _WORDS_PER_RECORD)
 
 
 @njit(cache=CACHE, nogil=True)
