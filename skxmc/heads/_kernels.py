@@ -25,8 +25,8 @@ def fit_labels(
     positives and hard negatives of each label, to which `draws[t]` further rows are drawn. A drawn
     row stands for its share of all rows that are not among the pairs. `costs` = (negative, positive
     of each label). The weights of labels[t] are written to `out` = (features, weights, lengths,
-    biases) from starts[t] on. `n_parts` threads, each with its own scratch, take labels in turns, in
-    an `order` that should begin with those that take longest; the `counter` of turns starts at 0.
+    biases) from starts[t] on. `n_parts` threads, each with its own scratch, take labels in turns,
+    in an `order` that should begin with those that take longest; the `counter` starts at 0.
     """
     pair_indptr, pair_rows, pair_positive = pairs
     out_features, out_weights, lengths, biases = out

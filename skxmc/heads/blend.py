@@ -20,8 +20,11 @@ __all__ = ["Blend", "blend_rows", "fit_blend", "label_signals"]
 _FEWEST_ROWS = 50
 # Weight of the squared weights, of standardised signals, in the loss.
 _RIDGE = 1e-3
-# Standard errors by which a blend must beat the margins alone on the held-out rows.
-_SURE = 3.0
+# Standard errors by which a blend must beat the margins alone on the held-out rows, in two losses
+# together; and by which it may be worse in one view of them.
+_SURE, _DOUBT = 2.5, 1.0
+# Labels of a row whose order is compared.
+_FIRST = 5
 # Logs of the standard deviations of scores that are tried.
 _LOG_SCALES = (-4.0, 4.0)
 # Share of a frequency's weight that is believed.
@@ -122,10 +125,12 @@ def fit_blend(signals: np.ndarray, found: np.ndarray, relevant: np.ndarray) -> B
     Returns
     -------
     blend : Blend or None
-        None where there are too few rows to learn from, or where it is not better than the margins
-        alone by three standard errors, or where it is worse by more than one in finding one right
-        label first (the loss -log sum_{l relevant} softmax(score)_l): on the rows of many data sets
-        margins are all it takes, and weights that help the later labels would cost the first one.
+        None where there are too few rows to learn from, or where it is no clear gain over the
+        margins alone. Compared are the loss above and that of finding one right label first,
+        -log sum_{l relevant} softmax(score)_l: together they must gain 2.5 standard errors. The
+        second alone, and P@5 and nDCG@5 of the candidates, may lose one at most: on the rows of
+        many data sets margins are all it takes, and weights that help later labels would cost the
+        first ones.
 
     Examples
     --------
@@ -147,7 +152,7 @@ def fit_blend(signals: np.ndarray, found: np.ndarray, relevant: np.ndarray) -> B
     others = _listwise(own[..., :2], frequency * own[..., 2], *rows)
     direction = np.append(others, frequency)
     compared = own @ direction, own[..., 0], *rows
-    if _gain(*compared, _each_right) <= _SURE or _gain(*compared, _one_right) < -1:
+    if not _convinces(*compared):
         return None
     scores = signals[found] @ direction
     logistic = LogisticRegression(C=1e6).fit(scores[:, None], relevant[found])
@@ -175,6 +180,15 @@ def _listwise(signals, offset, found, relevant) -> np.ndarray:
     return minimize(objective, np.zeros(scale.size), jac=True, method="L-BFGS-B").x / scale
 
 
+def _convinces(scores, others, found, relevant) -> bool:
+    """Whether scores are better than others, in the loss they were made for and in their order."""
+    one = _gain(scores, others, found, relevant, _one_right)
+    together = _gain(scores, others, found, relevant, _each_right) + one
+    first, of_others = (_first_labels(values, found, relevant) for values in (scores, others))
+    views = one, *(_standard_errors(a - b) for a, b in zip(first, of_others, strict=True))
+    return together > _SURE and min(views) > -_DOUBT
+
+
 def _gain(scores, others, found, relevant, loss) -> float:
     """By how many standard errors a loss is lower under some scores than under others.
 
@@ -190,8 +204,21 @@ def _gain(scores, others, found, relevant, loss) -> float:
         best = minimize_scalar(lambda log_scale: at(log_scale).mean(), bounds=_LOG_SCALES)
         return at(best.x)
 
-    gain = losses(others) - losses(scores)
+    return _standard_errors(losses(others) - losses(scores))
+
+
+def _standard_errors(gain: np.ndarray) -> float:
+    """By how many standard errors the mean is above 0."""
     return float(gain.mean() * np.sqrt(gain.size) / max(gain.std(), 1e-12))
+
+
+def _first_labels(scores, found, relevant) -> tuple[np.ndarray, np.ndarray]:
+    """Precision and nDCG of each row's first labels."""
+    order = np.argsort(np.where(found, -scores, np.inf), axis=1, kind="stable")[:, :_FIRST]
+    hits = np.take_along_axis(relevant, order, axis=1)
+    discounts = 1 / np.log2(np.arange(2, order.shape[1] + 2))
+    best = np.cumsum(discounts)[np.minimum(relevant.sum(axis=1), order.shape[1]) - 1]
+    return hits.mean(axis=1), hits @ discounts / best
 
 
 def _log_softmax(scores, found) -> np.ndarray:

@@ -112,8 +112,8 @@ class SparseRanker(BaseEstimator):
 
         log-odds = margin (w . x + b) + centroid c + frequency log(1 + n) + intercept
 
-    are learned (`skxmc.heads.blend.fit_blend`), and kept if they are better than the margin alone
-    beyond doubt. All four being linear in x, `weight_` and `bias_` then hold half of these
+    are learned (`skxmc.heads.blend.fit_blend`), and kept if they are a clear gain over the
+    margin alone. All four being linear in x, `weight_` and `bias_` then hold half of these
     log-odds, one sparse row a label as before, and the search costs no more. The held-out rows
     are given back: their labels are trained once more, now with them.
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from sklearn.metrics import ndcg_score
 from sklearn.preprocessing import normalize
 
 from skxmc.heads import SparseRanker, blend, ranker
@@ -104,7 +105,48 @@ def test_what_costs_the_first_label_is_left_out():
     compared = signals @ direction, signals[..., 0], found, relevant
     assert blend._gain(*compared, blend._each_right) > 3
     assert blend._gain(*compared, blend._one_right) < -3
+    assert not blend._convinces(*compared)
     assert fit_blend(signals, found, relevant) is None
+
+
+def test_order_against_scikit_learn():
+    rng = np.random.default_rng(0)
+    found = rng.random((40, 9)) < 0.8
+    found[:, :2] = True
+    relevant = found & (rng.random((40, 9)) < 0.3)
+    relevant[:, 0] |= ~relevant.any(axis=1)
+    scores = rng.normal(size=(40, 9))
+    expected = [
+        ndcg_score([own], [row], k=5)
+        for own, row in zip(
+            [r[f] for r, f in zip(relevant, found, strict=True)],
+            [s[f] for s, f in zip(scores, found, strict=True)],
+            strict=True,
+        )
+    ]
+    precision, ndcg = blend._first_labels(scores, found, relevant)
+    np.testing.assert_allclose(ndcg, expected)
+    best = np.argsort(np.where(found, -scores, np.inf), axis=1)[:, :5]
+    np.testing.assert_allclose(precision, np.take_along_axis(relevant, best, axis=1).sum(1) / 5)
+    assert (blend._first_labels(scores[:, :3], found[:, :3], found[:, :3])[1] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("gains", "kept"),
+    [
+        ({"each": 2.0, "one": 0.6, "order": 0.0}, True),
+        ({"each": 2.0, "one": 0.4, "order": 9.0}, False),
+        ({"each": 9.0, "one": -0.9, "order": -0.9}, True),
+        ({"each": 9.0, "one": -1.1, "order": 9.0}, False),
+        ({"each": 9.0, "one": 9.0, "order": -1.1}, False),
+    ],
+)
+def test_what_is_a_clear_gain(gains, kept, monkeypatch):
+    of_loss = {blend._each_right: gains["each"], blend._one_right: gains["one"]}
+    monkeypatch.setattr(blend, "_gain", lambda *args: of_loss[args[-1]])
+    monkeypatch.setattr(blend, "_standard_errors", lambda _: gains["order"])
+    nothing = np.zeros((2, 3))
+    assert blend._convinces(nothing, nothing, nothing == 0, nothing == 0) is kept
 
 
 def test_weights_and_odds_are_found():
