@@ -29,6 +29,8 @@ __all__ = ["SparseRanker"]
 
 # Pairs of a row and a label up to which all are trained on.
 _ALL_PAIRS = 20_000_000
+# Share of a label's rows that may stay held out: so few hardly change what it learns.
+_LEFT_OUT = 0.03
 # Labels from which a block of them takes less time than each by itself.
 _BLOCK_FROM = 16
 # Margin of a label that no row has.
@@ -115,7 +117,7 @@ class SparseRanker(BaseEstimator):
     are learned (`skxmc.heads.blend.fit_blend`), and kept if they are a clear gain over the
     margin alone. All four being linear in x, `weight_` and `bias_` then hold half of these
     log-odds, one sparse row a label as before, and the search costs no more. The held-out rows
-    are given back: their labels are trained once more, now with them.
+    are given back: labels that miss more than 3% of their rows are trained once more, now with them.
 
     References
     ----------
@@ -370,9 +372,9 @@ class SparseRanker(BaseEstimator):
         self.bias_[labels] = _NEVER
 
     def _fit_blended(self, X, Y, candidates, held_out: np.ndarray, solve: Callable) -> None:
-        """Weigh the signals on held-out rows, then let the labels of these rows learn them, too.
+        """Weigh the signals on held-out rows, then let labels that miss rows of theirs learn them.
 
-        All other labels only miss some of many negatives.
+        All others only miss some of many negatives, or hardly any of many positives.
         """
         rest = ~held_out
         X_rest, Y_rest, X_held, Y_held = X[rest], as_csr(Y[rest]), X[held_out], as_csr(Y[held_out])
@@ -385,7 +387,8 @@ class SparseRanker(BaseEstimator):
         signals = label_signals(X_rest, Y_rest, margins, top, X_held)
         relevant = is_relevant(Y_held, top)
         self.blend_ = fit_blend(signals, top.indices >= 0, relevant)
-        labels = np.unique(Y_held.indices)
+        missed, counts = (np.bincount(y.indices, minlength=Y.shape[1]) for y in (Y_held, Y))
+        labels = np.flatnonzero(missed > _LEFT_OUT * counts)
         again = solve(X, Y, candidates, labels)
         order = np.arange(Y.shape[1])
         order[labels] = Y.shape[1] + np.arange(labels.size)
