@@ -23,6 +23,8 @@ _RIDGE = 1e-3
 # Standard errors by which a blend must beat the margins alone on the held-out rows, in two losses
 # together; and by which it may be worse in one view of them.
 _SURE, _DOUBT = 2.5, 1.0
+# Least slope of a margin in the log-odds, a quarter of what it has alone.
+_LEAST_MARGIN = 0.5
 # Labels of a row whose order is compared.
 _FIRST = 5
 # Logs of the standard deviations of scores that are tried.
@@ -130,7 +132,9 @@ def fit_blend(signals: np.ndarray, found: np.ndarray, relevant: np.ndarray) -> B
         -log sum_{l relevant} softmax(score)_l: together they must gain 2.5 standard errors. The
         second alone, and P@5 and nDCG@5 of the candidates, may lose one at most: on the rows of
         many data sets margins are all it takes, and weights that help later labels would cost the
-        first ones.
+        first ones. None, too, where nearness to a centroid would speak against a label, or margins
+        count for less than a quarter of what they do alone: then it is the choice of candidates
+        that is learned, by a search that knows these rows, and outside of them it misleads.
 
     Examples
     --------
@@ -157,8 +161,8 @@ def fit_blend(signals: np.ndarray, found: np.ndarray, relevant: np.ndarray) -> B
     scores = signals[found] @ direction
     logistic = LogisticRegression(C=1e6).fit(scores[:, None], relevant[found])
     slope, intercept = logistic.coef_[0, 0], logistic.intercept_[0]
-    margin, centroid, frequency = (slope * direction).tolist()
-    return Blend(margin, centroid, frequency, float(intercept)) if margin > 0 else None
+    blend = Blend(*(slope * direction).tolist(), float(intercept))
+    return blend if blend.margin > _LEAST_MARGIN and blend.centroid > 0 else None
 
 
 def _listwise(signals, offset, found, relevant) -> np.ndarray:

@@ -117,7 +117,7 @@ class SparseRanker(BaseEstimator):
     are learned (`skxmc.heads.blend.fit_blend`), and kept if they are a clear gain over the
     margin alone. All four being linear in x, `weight_` and `bias_` then hold half of these
     log-odds, one sparse row a label as before, and the search costs no more. The held-out rows
-    are given back: labels that miss more than 3% of their rows are trained once more, now with them.
+    are given back: labels that miss more than 3% of their rows are trained once more, with them.
 
     References
     ----------

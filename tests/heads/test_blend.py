@@ -174,6 +174,14 @@ def test_a_margin_that_misleads_is_left_out():
     assert fit_blend(*made_signals([-1.5, 2, 1])) is None
 
 
+@pytest.mark.parametrize("weights", [[1.5, -4, 0], [0.2, 3, 0]])
+def test_what_only_the_choice_of_candidates_can_have_taught_is_left_out(weights):
+    signals, found, relevant = made_signals(weights, n_rows=2000)
+    own, *rows = usable_rows(signals, found, relevant)
+    assert blend._convinces(own @ np.array(weights), own[..., 0], *rows)
+    assert fit_blend(signals, found, relevant) is None
+
+
 def test_too_few_rows():
     signals, found, relevant = made_signals([1, 9, 1])
     assert fit_blend(signals, found, relevant) is not None
