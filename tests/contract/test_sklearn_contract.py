@@ -19,29 +19,42 @@ def test_sklearn_contract(estimator, check):
     check(estimator)
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: type(e).__name__)
-def test_with_array_api_dispatch(estimator):
-    """SCIPY_ARRAY_API is read when scipy is imported, hence the process of its own."""
-    module, name = type(estimator).__module__, type(estimator).__name__
-    code = f"""
-        from {module} import {name}
-        from sklearn.utils.estimator_checks import check_estimator
+@pytest.fixture(scope="module")
+def checks_with_array_api():
+    """Check all estimators at once, each in a process of its own: scipy reads it when imported."""
+    started = {}
+    for estimator in ESTIMATORS:
+        module, name = type(estimator).__module__, type(estimator).__name__
+        code = f"""
+            from {module} import {name}
+            from sklearn.utils.estimator_checks import check_estimator
 
-        results = check_estimator({name}(), on_skip=None)
-        by_status = {{}}
-        for result in results:
-            by_status.setdefault(result["status"], []).append(result["check_name"])
-        print(len(by_status.pop("passed")), by_status)
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "SCIPY_ARRAY_API": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    passed, _, rest = done.stdout.partition(" ")
+            results = check_estimator({name}(), on_skip=None)
+            by_status = {{}}
+            for result in results:
+                by_status.setdefault(result["status"], []).append(result["check_name"])
+            print(len(by_status.pop("passed")), by_status)
+        """
+        started[name] = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(code)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, "SCIPY_ARRAY_API": "1"},
+        )
+    yield started
+    for process in started.values():
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("name", [type(estimator).__name__ for estimator in ESTIMATORS])
+def test_with_array_api_dispatch(name, checks_with_array_api):
+    done = checks_with_array_api[name]
+    stdout, stderr = done.communicate()
+    assert done.returncode == 0, stderr
+    passed, _, rest = stdout.partition(" ")
     assert int(passed) > 40
     # the one that may be skipped asks for predict_proba, which a beam search has not got
     assert "failed" not in rest
