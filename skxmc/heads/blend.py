@@ -161,8 +161,10 @@ def fit_blend(signals: np.ndarray, found: np.ndarray, relevant: np.ndarray) -> B
     scores = signals[found] @ direction
     logistic = LogisticRegression(C=1e6).fit(scores[:, None], relevant[found])
     slope, intercept = logistic.coef_[0, 0], logistic.intercept_[0]
-    blend = Blend(*(slope * direction).tolist(), float(intercept))
-    return blend if blend.margin > _LEAST_MARGIN and blend.centroid > 0 else None
+    margin, centroid, frequency = (slope * direction).tolist()
+    if margin <= _LEAST_MARGIN or centroid <= 0:
+        return None
+    return Blend(margin, centroid, frequency, float(intercept))
 
 
 def _listwise(signals, offset, found, relevant) -> np.ndarray:
