@@ -298,6 +298,24 @@ def test_held_out_rows_are_given_back(monkeypatch):
     assert change.max() < 0.5
 
 
+@pytest.mark.parametrize(("n_holdout", "again"), [(15, False), (21, True)])
+def test_labels_that_miss_few_of_their_rows_are_not_trained_again(n_holdout, again, monkeypatch):
+    X, Y, top = tail_data(600, 300)
+    Y = sp.csr_array(sp.hstack((Y, np.ones((600, 1)))))  # the last one misses 2.5 or 3.5%
+    trained, original = [], ranker.fit_svms
+
+    def fit_svms(X, pairs, *others):
+        trained.append(np.diff(pairs.indptr))
+        return original(X, pairs, *others)
+
+    monkeypatch.setattr(ranker, "fit_svms", fit_svms)
+    SparseRanker(n_random=5, n_holdout=n_holdout, random_state=0).fit(X, Y, top)
+    first, second = trained
+    assert first.size == 301
+    assert n_holdout // 2 < second.size <= n_holdout + again
+    assert bool(second.max() == 600) is again
+
+
 def test_holding_out_all_rows_is_refused():
     X, Y, top = tail_data(60, 30)
     with pytest.raises(ValueError, match="n_holdout must leave rows to learn from, got 60 of 60"):
